@@ -1,0 +1,52 @@
+# Two commands do it all on a machine with Python 3.11 or newer: `make serve` and `make test`.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+export PYTHONDONTWRITEBYTECODE ?= $(CI)
+
+.DEFAULT_GOAL := help
+.PHONY: help serve train test lint format requirements image clean
+
+help: ## list what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/' | awk -F: '{printf "  make %-14s%s\n", $$1, $$2}'
+
+serve: $(BIN)/.serve ## serve the shipped model on port 8000 (KERNELSCOPE_PORT=9000 make serve)
+	@exec $(BIN)/kernelscope serve
+
+train: $(BIN)/.train ## train on CIFAR-10 into out/ (make train ARGS='--data my-pictures/')
+	@exec $(BIN)/kernelscope train $(ARGS)
+
+test: $(BIN)/.test ## run every test
+	$(BIN)/pytest $(ARGS)
+
+lint: $(BIN)/.test ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(BIN)/.test ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+requirements: ## pin requirements/*.in anew, with hashes (needs uv)
+	cd requirements && for name in test serve train build; do \
+		constraint=$$([ $$name = test ] || echo "-c test.txt"); \
+		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+			--upgrade $$constraint $$name.in -o $$name.txt || exit 1; done
+
+image: ## build the container images and try them, without a container engine (Debian, root)
+	deploy/check-image.sh
+
+clean: ## remove the virtual environment and what tools left behind
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+$(BIN)/.serve $(BIN)/.train $(BIN)/.test: $(BIN)/.%: requirements/%.txt requirements/build.txt pyproject.toml | $(BIN)/python
+	$(PIP) --require-hashes -r requirements/build.txt -r requirements/$*.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@

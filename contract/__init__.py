@@ -1,0 +1,1 @@
+"""What training writes and serving reads: errors, pictures, bundles, the repository of bundles."""

@@ -1,0 +1,155 @@
+"""A bundle: one folder with `model.onnx` and its card.
+
+    model.onnx   input `images`: uint8 (N, H, W, 3) RGB; outputs `probabilities` and `logits`: float32 (N, classes).
+                 Scaling, normalisation and temperature are inside the graph. `metadata_props["card"]` holds the card.
+    card.json    the card, for programs
+    README.md    the card, for people
+
+The folder's parent is the model's name and its own name is a version number, so that it is also a valid entry of a
+Triton or OpenVINO Model Server repository.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from contract.errors import BundleError, BundleNotFound
+from contract.images import FITS, Fit
+
+FORMAT: Final = 1
+"""The format that this code writes; it reads this one and older ones."""
+
+MODEL: Final = "model.onnx"
+CARD: Final = "card.json"
+README: Final = "README.md"
+INPUT: Final = "images"
+PROBABILITIES: Final = "probabilities"
+LOGITS: Final = "logits"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a model.
+
+    Attributes:
+        name: the model's name, the folder above the version.
+        labels: one name a class, in the order of the outputs.
+        height, width: the input's size in pixels.
+        fit: how a picture that has another shape takes this one.
+        temperature: what the logits are divided by, inside the graph, before the softmax (Guo et al. 2017).
+        data: the labelled pictures: name, checksum, counts a split.
+        training: recipe, seed, epochs, wall time in seconds, hardware, versions, commit.
+        accuracy: accuracy and calibration error in [0, 1] with the split and number of pictures they are from.
+        cost: parameters, multiply-adds a picture, bytes, latency in milliseconds.
+        created: when, ISO 8601, UTC.
+        format: the bundle's format.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    height: int
+    width: int
+    fit: Fit = "crop"
+    temperature: float = 1.0
+    data: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    accuracy: dict[str, Any] = field(default_factory=dict)
+    cost: dict[str, Any] = field(default_factory=dict)
+    created: str = ""
+    format: int = FORMAT
+
+    def to_json(self) -> str:
+        """The card as indented JSON, ending in a line feed."""
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Card:
+        """Read a card.
+
+        Args:
+            text: what `to_json` wrote; keys that are not known are left out.
+            where: what to call it in an error.
+
+        Raises:
+            BundleError: not JSON, of a newer format, or without what serving needs.
+        """
+        try:
+            raw = json.loads(text)
+        except ValueError as error:
+            raise BundleError(f"{where} is not JSON: {error}") from None
+        if not isinstance(raw, dict):
+            raise BundleError(f"{where} holds a {type(raw).__name__}, not an object")
+        version = raw.get("format", FORMAT)
+        if not isinstance(version, int) or version > FORMAT:
+            raise BundleError(f"{where} has format {version}; this version reads up to {FORMAT}: upgrade kernelscope")
+        known = {f.name for f in dataclasses.fields(cls)}
+        try:
+            card = cls(**{key: value for key, value in raw.items() if key in known})
+        except TypeError as error:
+            raise BundleError(f"{where} lacks a field: {error}") from None
+        card._check(where)
+        return dataclasses.replace(card, labels=tuple(card.labels))
+
+    def _check(self, where: str) -> None:
+        def refuse(what: str) -> None:
+            raise BundleError(f"{where}: {what}")
+
+        if not isinstance(self.name, str) or not self.name:
+            refuse("`name` must be a word")
+        if not isinstance(self.labels, list | tuple) or len(self.labels) < 2:
+            refuse("`labels` must list two classes or more")
+        if not all(isinstance(label, str) and label for label in self.labels):
+            refuse("every one of `labels` must be a word")
+        if len(set(self.labels)) != len(self.labels):
+            refuse("`labels` names a class twice")
+        for side in ("height", "width"):
+            value = getattr(self, side)
+            if not isinstance(value, int) or value < 1:
+                refuse(f"`{side}` must be a whole number of pixels")
+        if self.fit not in FITS:
+            refuse(f"`fit` must be one of {', '.join(FITS)}")
+        if not isinstance(self.temperature, int | float) or not self.temperature > 0:
+            refuse("`temperature` must be a number above 0")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk: its folder and its card."""
+
+    folder: Path
+    card: Card
+
+    @property
+    def model(self) -> Path:
+        """Where `model.onnx` is."""
+        return self.folder / MODEL
+
+    @property
+    def version(self) -> int:
+        """The version, from the folder's name; 0 for a folder whose name is not a number."""
+        name = self.folder.resolve().name
+        return int(name) if name.isdecimal() else 0
+
+
+def read(folder: Path) -> Bundle:
+    """Read a bundle's card and see that its model is there; the model itself is not loaded.
+
+    Raises:
+        BundleNotFound: there is no such folder, or it holds no bundle.
+        BundleError: the card cannot be read.
+    """
+    if not folder.is_dir():
+        raise BundleNotFound(f"{folder} is not a folder: give the folder that holds {MODEL} and {CARD}")
+    for name in (MODEL, CARD):
+        if not (folder / name).is_file():
+            raise BundleNotFound(f"{folder} has no {name}: it is not a bundle (models/<name>/<version>/)")
+    path = folder / CARD
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path} cannot be read: {error}") from None
+    return Bundle(folder, Card.from_json(text, str(path)))

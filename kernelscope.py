@@ -1,0 +1,91 @@
+"""The front door: the `kernelscope` command. Each subcommand is handed to its room, which is entered only then."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Final
+
+from contract.errors import KernelscopeError
+
+
+@dataclass(frozen=True)
+class _Room:
+    """Where a subcommand lives, what it does, and the extra to install where its packages are missing."""
+
+    module: str
+    summary: str
+    extra: str = ""
+
+
+ROOMS: Final = {
+    "serve": _Room("service.cli", "answer over HTTP what is in a picture"),
+    "predict": _Room("service.cli", "say what is in picture files, without a server"),
+    "train": _Room("training.cli", "labelled pictures in, a served model out", "[train]"),
+    "evaluate": _Room("training.cli", "score a model on labelled pictures", "[train]"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a subcommand; returns its exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0 if words else 2
+    if words[0] in ("-V", "--version"):
+        print(f"kernelscope {_version()}")
+        return 0
+    room = ROOMS.get(words[0])
+    if room is None:
+        print(f"kernelscope: there is no command {words[0]!r}: use one of {', '.join(ROOMS)}", file=sys.stderr)
+        return 2
+    try:
+        command: Callable[[list[str]], int] = getattr(importlib.import_module(room.module), words[0])
+        return command(words[1:])
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] in ("service", "training", "contract"):
+            raise
+        print(
+            f"kernelscope {words[0]}: {error.name} is not installed: pip install 'kernelscope{room.extra}'",
+            file=sys.stderr,
+        )
+        return 1
+    except KernelscopeError as error:
+        print(f"kernelscope {words[0]}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `kernelscope ... | head` is no mistake
+        return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.ENOENT, errno.EADDRINUSE):
+            raise
+        what = f"{error.filename}: " if error.filename else ""
+        print(f"kernelscope {words[0]}: {what}{error.strerror}", file=sys.stderr)
+        return 1
+
+
+def _help() -> str:
+    rows = "\n".join(f"  {name:<10}{room.summary}" for name, room in ROOMS.items())
+    return (
+        "usage: kernelscope COMMAND [options]\n\n"
+        f"Trains picture classifiers and serves them.\n\ncommands:\n{rows}\n\n"
+        "kernelscope COMMAND --help says more and gives examples."
+    )
+
+
+def _version() -> str:
+    try:
+        return metadata.version("kernelscope")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

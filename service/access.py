@@ -1,0 +1,119 @@
+"""One line and one set of figures a request: request ids, the access log, and the request metrics."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import secrets
+import sys
+import time
+from datetime import UTC, datetime
+from typing import Any, Final, TextIO
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.metrics import Metrics
+
+log = logging.getLogger("kernelscope.access")
+
+_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_CLIENT_GONE: Final = 499
+"""What is logged where the client left before there was a reply; nginx' number."""
+
+
+class Access:
+    """Pure ASGI, for every request takes this path: Starlette's `BaseHTTPMiddleware` costs as much as a small model."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, *, log_requests: bool) -> None:
+        self._app, self._metrics, self._log_requests = app, metrics, log_requests
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on, and count it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start = time.perf_counter()
+        identity = _identity(scope)
+        scope.setdefault("state", {})["request_id"] = identity.decode()
+        status = _CLIENT_GONE
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", identity)]
+            await send(message)
+
+        self._metrics.in_flight.inc()
+        try:
+            await self._app(scope, receive, answer)
+        finally:
+            self._metrics.in_flight.dec()
+            took = time.perf_counter() - start
+            # the route's template, not the path: a label must not have as many values as clients care to send
+            route = getattr(scope.get("route"), "path", "other")
+            self._metrics.requests.labels(route, scope["method"] if route != "other" else "any", status).inc()
+            self._metrics.request_seconds.labels(route).observe(took)
+            if self._log_requests:
+                client = scope.get("client")
+                log.info(
+                    "%s %s %d",
+                    scope["method"],
+                    scope["path"],
+                    status,
+                    extra={
+                        "fields": {
+                            "method": scope["method"],
+                            "path": scope["path"],
+                            "status": status,
+                            "milliseconds": round(took * 1000, 2),
+                            "client": client[0] if client else None,
+                            "request_id": identity.decode(),
+                        }
+                    },
+                )
+
+
+def _identity(scope: Scope) -> bytes:
+    """The client's request id if it is one that can be logged safely, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _ID.fullmatch(value):
+            return bytes(value)
+    return secrets.token_hex(8).encode()
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields = getattr(record, "fields", None)
+        said = record.getMessage()
+        # what a client sent is shown with its control characters escaped: it must not move a terminal's cursor
+        said = said if said.isprintable() else said.encode("unicode_escape").decode()
+        tail = f"  {fields['milliseconds']:.1f} ms  {fields['request_id']}" if fields else ""
+        trace = "\n" + self.formatException(record.exc_info) if record.exc_info else ""
+        return f"{datetime.fromtimestamp(record.created):%H:%M:%S}  {said}{tail}{trace}"
+
+
+def configure_logging(log_format: str, stream: TextIO | None = None) -> None:
+    """Send the service's and uvicorn's log to `stream` (standard output): JSON lines, or text for a person."""
+    out = stream or sys.stdout
+    as_json = log_format == "json" or (log_format == "auto" and not out.isatty())
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(_JsonLines() if as_json else _Text())
+    for name, level in (("kernelscope", logging.INFO), ("uvicorn", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)

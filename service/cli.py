@@ -1,0 +1,166 @@
+"""`kernelscope serve` and `kernelscope predict`."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from contract import images, repository
+from contract.errors import PictureError, UsageError
+
+_BATCH: Final = 64
+
+
+def serve(arguments: list[str]) -> int:
+    """Serve a folder of models; returns the exit code."""
+    from service import settings
+
+    parser = argparse.ArgumentParser(
+        prog="kernelscope serve",
+        description="Answer over HTTP what is in a picture.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""examples:
+  kernelscope serve                                   the shipped model on port 8000
+  kernelscope serve --models out --port 9000
+  KERNELSCOPE_PORT=9000 kernelscope serve             each flag is a variable, too
+
+then:
+  curl -F file=@cat.jpg localhost:8000/predict""",
+    )
+    for name, field in settings.Settings.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        shown = "" if default is None or name == "models" else f" ({default})"
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            metavar=name.split("_")[-1].upper(),
+            help=f"{field.description}{shown}",
+        )
+    chosen = settings.load(**vars(parser.parse_args(arguments)))
+
+    from service import server
+
+    return server.serve(chosen)
+
+
+def predict(arguments: list[str]) -> int:
+    """Classify picture files; returns the exit code: 1 where one of them could not be read."""
+    parser = argparse.ArgumentParser(
+        prog="kernelscope predict",
+        description="Say what is in picture files, without a server.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""examples:
+  kernelscope predict cat.jpg dog.png
+  kernelscope predict holiday/ --json > answers.jsonl
+  kernelscope predict 'photos/**/*.jpg' --models out --top-k 3""",
+    )
+    add = parser.add_argument
+    add("pictures", nargs="+", metavar="PICTURE", help="a picture, a folder of them, or a pattern")
+    add("--models", type=Path, default=repository.shipped(), metavar="DIR", help="folder of models (the shipped one)")
+    add("--model", metavar="NAME", help="which of them (the only one, or cifar10)")
+    add("--version", type=int, metavar="N", help="which version of it (the newest)")
+    add("--top-k", type=int, default=3, metavar="K", help="classes to list (3)")
+    add("--json", action="store_true", help="one line of JSON a picture")
+    chosen = parser.parse_args(arguments)
+    if chosen.top_k < 1:
+        raise UsageError(f"--top-k is {chosen.top_k}; it must be 1 or more")
+
+    names = list(repository.models(chosen.models))
+    name = chosen.model or ("cifar10" if "cifar10" in names or not names else names[0])
+    of = repository.find(chosen.models, name, chosen.version)
+    paths = list(_paths(chosen.pictures))
+
+    from service.engine import Engine
+
+    engine = Engine(of)
+    labels = of.card.labels
+    failed = 0
+    with _Answers(as_json=chosen.json, total=len(paths)) as answers:
+        for start in range(0, len(paths), _BATCH):
+            some = paths[start : start + _BATCH]
+            read = [_read(path, of.card.height, of.card.width, of.card.fit) for path in some]
+            pictures = [pixels for pixels in read if not isinstance(pixels, str)]
+            found = iter(engine.run(np.stack(pictures)).tolist() if pictures else [])
+            for path, pixels in zip(some, read, strict=True):
+                if isinstance(pixels, str):
+                    failed += 1
+                    answers.error(path, pixels)
+                else:
+                    ranked = sorted(zip(labels, next(found), strict=True), key=lambda pair: -pair[1])
+                    answers.add(path, ranked[: chosen.top_k])
+    return 1 if failed else 0
+
+
+def _paths(words: list[str]) -> Iterator[Path]:
+    """Files, what is in folders, and what patterns match; in order. Raises `UsageError` for one that names nothing."""
+    for word in words:
+        path = Path(word)
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in images.SUFFIXES and p.is_file())
+            if not inside:
+                raise UsageError(f"{word} holds no pictures ({' '.join(images.SUFFIXES)})")
+            yield from inside
+        elif path.exists():
+            yield path
+        else:
+            matched = sorted(glob.glob(word, recursive=True))
+            if not matched:
+                raise UsageError(f"there is no file {word!r}")
+            yield from _paths(matched)
+
+
+def _read(path: Path, height: int, width: int, fit: images.Fit) -> images.Pixels | str:
+    try:
+        return images.read(path.read_bytes(), height, width, fit)
+    except PictureError as error:
+        return str(error)
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+class _Answers:
+    """Prints answers as they come, as text or JSON lines; a bar on standard error while many are at work."""
+
+    def __init__(self, *, as_json: bool, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        self._as_json = as_json
+        self._console = Console(highlight=False, soft_wrap=True)
+        errors = Console(stderr=True)
+        self._progress = Progress(console=errors, transient=True, disable=not errors.is_terminal or total <= _BATCH)
+        self._task = self._progress.add_task("pictures", total=total)
+
+    def __enter__(self) -> _Answers:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def add(self, path: Path, top: list[tuple[str, float]]) -> None:
+        answer = {
+            "file": str(path),
+            "label": top[0][0],
+            "probability": round(top[0][1], 6),
+            "top": [{"label": label, "probability": round(probability, 6)} for label, probability in top],
+        }
+        (best, sure), *others = top
+        rest = ", ".join(f"{label} {probability:.1%}" for label, probability in others)
+        self._print(answer, f"{path}  [bold green]{best}[/] {sure:.1%}  [dim]{rest}[/]")
+
+    def error(self, path: Path, why: str) -> None:
+        self._print({"file": str(path), "error": why}, f"{path}  [red]not read:[/] {why}")
+
+    def _print(self, answer: dict[str, Any], text: str) -> None:
+        if self._as_json:
+            print(json.dumps(answer, ensure_ascii=False), flush=not sys.stdout.isatty())
+        else:
+            self._console.print(text)
+        self._progress.advance(self._task)

@@ -1,0 +1,90 @@
+"""A model in memory: an onnxruntime session with its threads, its warm-up and its run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from contract import bundle
+from contract.errors import BundleError
+from contract.images import Pixels
+
+_QUOTA: Final = Path("/sys/fs/cgroup/cpu.max")
+
+
+def cores() -> int:
+    """The processor cores this process may use: its affinity and its cgroup's quota, which onnxruntime ignores."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = _QUOTA.read_text().split()
+    except (OSError, ValueError):
+        return count  # no cgroup v2 here
+    return count if quota == "max" else max(1, min(count, round(int(quota) / int(period))))
+
+
+class Engine:
+    """Runs one bundle's model.
+
+    Args:
+        of: the bundle.
+        threads: onnxruntime's threads for one run; 0 for as many as there are cores.
+
+    Raises:
+        BundleError: the model does not load, or takes or gives something else than its card says.
+    """
+
+    def __init__(self, of: bundle.Bundle, threads: int = 0) -> None:
+        self.bundle = of
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or cores()
+        options.inter_op_num_threads = 1
+        # a thread that spins for its next piece of work takes the core from decoding and from the event loop
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(of.model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exceptions share no base but Exception
+            raise BundleError(f"{of.model} does not load: {str(error).splitlines()[0]}") from None
+        self._check()
+
+    def run(self, pictures: Pixels) -> npt.NDArray[np.float32]:
+        """Calibrated probabilities, float32 (N, classes), of pictures, uint8 (N, H, W, 3). Releases the GIL."""
+        (probabilities,) = self._session.run([bundle.PROBABILITIES], {bundle.INPUT: pictures})
+        return np.asarray(probabilities, np.float32)
+
+    def warm(self, batch_sizes: tuple[int, ...]) -> None:
+        """Run grey pictures at each batch size, so that no request pays for a first time.
+
+        Raises:
+            BundleError: the model fails, or answers with what are no probabilities.
+        """
+        card = self.bundle.card
+        for size in batch_sizes:
+            grey = np.full((size, card.height, card.width, 3), 127, np.uint8)
+            try:
+                answer = self.run(grey)
+            except Exception as error:  # as above
+                raise BundleError(f"{self.bundle.model} fails to run: {str(error).splitlines()[0]}") from None
+            if answer.shape != (size, len(card.labels)) or not np.allclose(answer.sum(1), 1, atol=1e-3):
+                raise BundleError(f"{self.bundle.model} answers {answer.shape}, not one probability a label")
+
+    def _check(self) -> None:
+        card = self.bundle.card
+        where = self.bundle.model
+        inputs = {value.name: value for value in self._session.get_inputs()}
+        outputs = {value.name: value for value in self._session.get_outputs()}
+        if set(inputs) != {bundle.INPUT} or bundle.PROBABILITIES not in outputs:
+            raise BundleError(f"{where} must take {bundle.INPUT!r} and give {bundle.PROBABILITIES!r}")
+        takes = inputs[bundle.INPUT]
+        if takes.type != "tensor(uint8)" or takes.shape[1:] != [card.height, card.width, 3]:
+            raise BundleError(
+                f"{where} takes {takes.type} {takes.shape}; its card says uint8 (N, {card.height}, {card.width}, 3)"
+            )
+        gives = outputs[bundle.PROBABILITIES].shape
+        if isinstance(gives[-1], int) and gives[-1] != len(card.labels):
+            raise BundleError(f"{where} gives {gives[-1]} classes; its card names {len(card.labels)}")

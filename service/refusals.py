@@ -1,0 +1,76 @@
+"""Refusals of a request, and how each becomes a reply: `{"error": {"code", "message"}}`."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from contract.errors import BundleNotFound, PictureError
+from service.batcher import Overloaded
+
+_RETRY_SECONDS = 1
+
+
+class Refusal(Exception):
+    """A request that is not answered: an HTTP status, a code for programs, a message for people."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+
+def reply(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """An error's reply."""
+    return JSONResponse({"error": {"code": code, "message": message}}, status, headers=headers)
+
+
+def install(app: FastAPI) -> None:
+    """Let `app` answer every error in this project's shape."""
+
+    @app.exception_handler(Refusal)
+    async def refusal(request: Request, error: Refusal) -> JSONResponse:
+        return reply(error.status, error.code, str(error))
+
+    @app.exception_handler(PictureError)
+    async def picture(request: Request, error: PictureError) -> JSONResponse:
+        return reply(error.status, error.code, str(error))
+
+    @app.exception_handler(BundleNotFound)
+    async def not_found(request: Request, error: BundleNotFound) -> JSONResponse:
+        return reply(HTTPStatus.NOT_FOUND, "unknown_model", str(error))
+
+    @app.exception_handler(Overloaded)
+    async def overloaded(request: Request, error: Overloaded) -> JSONResponse:
+        message = "too many pictures wait for the model: try again in a moment"
+        return reply(
+            HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", message, headers={"Retry-After": str(_RETRY_SECONDS)}
+        )
+
+    @app.exception_handler(RequestValidationError)
+    async def parameters(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"][1:])) or str(first["loc"][0])
+        return reply(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "invalid_parameter",
+            f"{where} is {str(first.get('input'))[:80]!r}: {first['msg'].lower()}",
+        )
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        status = HTTPStatus(error.status_code)
+        messages = {
+            HTTPStatus.NOT_FOUND: f"there is nothing at {request.url.path}: GET /docs lists what there is",
+            HTTPStatus.METHOD_NOT_ALLOWED: f"{request.url.path} does not take {request.method}",
+        }
+        code = status.phrase.lower().replace(" ", "_")
+        return reply(status, code, messages.get(status, str(error.detail)), dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def fault(request: Request, error: Exception) -> JSONResponse:
+        # the server's fault, never the client's; the trace is in the log
+        return reply(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "the service failed; its log says why")

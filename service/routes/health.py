@@ -1,0 +1,93 @@
+"""Health, metrics, and what is served."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from functools import cache
+from importlib import metadata
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from service import state
+from service.registry import Served
+from service.schemas import ErrorReply, Health, ModelDetail, ModelList, ModelSummary, Probe
+
+router = APIRouter()
+
+
+@router.get("/health/live", tags=["health"])
+async def live() -> Probe:
+    """200 as long as the process answers: restart it where this fails."""
+    return Probe(status="live")
+
+
+@router.get("/health/ready", tags=["health"], response_model=Probe, responses={503: {"model": Probe}})
+async def ready(request: Request) -> JSONResponse:
+    """200 once every model has run, 503 before that and from SIGTERM on: send no requests where this fails."""
+    status = _status(state.of(request))
+    return JSONResponse({"status": status}, 200 if status == "ready" else 503)
+
+
+@router.get("/health", tags=["health"])
+async def health(request: Request) -> Health:
+    """A summary for people."""
+    here = state.of(request)
+    served = here.registry.all()
+    return Health(
+        status=_status(here),
+        version=_version(),
+        uptime_seconds=round(time.monotonic() - here.started, 1),
+        models={one.name: one.version for one in served},
+        waiting_pictures=sum(one.batcher.depth for one in served),
+    )
+
+
+@router.get("/metrics", tags=["health"], response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Prometheus text, or OpenMetrics where `Accept` asks for it."""
+    page, content_type = state.of(request).metrics.page(request.headers.get("accept", ""))
+    return Response(page, headers={"content-type": content_type})
+
+
+@router.get("/models", tags=["models"])
+async def models(request: Request) -> ModelList:
+    """Every model that is served."""
+    here = state.of(request)
+    return ModelList(models=[_summary(one, here.registry.default) for one in here.registry.all()])
+
+
+@router.get("/models/{name}", tags=["models"], responses={404: {"model": ErrorReply}})
+async def model(request: Request, name: str) -> ModelDetail:
+    """A model that is served, and its card."""
+    here = state.of(request)
+    one = here.registry.get(name)
+    return ModelDetail(**_summary(one, here.registry.default).model_dump(), card=dataclasses.asdict(one.card))
+
+
+def _status(here: state.State) -> str:
+    if here.draining:
+        return "draining"
+    return "ready" if here.ready else "starting"
+
+
+def _summary(one: Served, default: str) -> ModelSummary:
+    card = one.card
+    return ModelSummary(
+        name=one.name,
+        version=one.version,
+        default=one.name == default,
+        labels=list(card.labels),
+        height=card.height,
+        width=card.width,
+        accuracy=card.accuracy.get("accuracy"),
+    )
+
+
+@cache
+def _version() -> str:
+    try:
+        return metadata.version("kernelscope")
+    except metadata.PackageNotFoundError:
+        return "unknown"  # run from a checkout without installing

@@ -1,0 +1,113 @@
+"""`POST /predict` and `POST /predict/batch`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import numpy as np
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse
+
+from contract.errors import PictureError
+from service import intake, state
+from service.batcher import Overloaded, Probabilities
+from service.refusals import Refusal
+from service.registry import Served
+from service.schemas import BatchPrediction, ErrorReply, PictureRequest, PicturesRequest, Prediction
+
+router = APIRouter(tags=["predict"])
+
+TopK = Annotated[int | None, Query(ge=1, description="classes to list; as many as the model has at most")]
+Model = Annotated[str | None, Query(description="a model's name; the default one if left out")]
+Version = Annotated[int | None, Query(ge=1, description="a version; the newest if left out")]
+
+_BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
+_REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"model": ErrorReply} for status in (400, 404, 413, 415, 422, 503)
+}
+
+
+def _takes(model: type[PictureRequest] | type[PicturesRequest], form: dict[str, Any], *raw: str) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "multipart/form-data": {"schema": {"type": "object", "properties": {"file": form}, "required": ["file"]}},
+        "application/json": {"schema": model.model_json_schema()},
+        **dict.fromkeys(raw, _BINARY),
+    }
+    return {"requestBody": {"required": True, "content": content}}
+
+
+@router.post(
+    "/predict",
+    response_model=Prediction,
+    responses=_REFUSALS,
+    openapi_extra=_takes(PictureRequest, {"type": "string", "format": "binary"}, "application/octet-stream", "image/*"),
+)
+async def predict(request: Request, top_k: TopK = None, model: Model = None, version: Version = None) -> JSONResponse:
+    """What is in one picture: a raw body, a multipart form with a file, or JSON `{"image": "<base64>"}`."""
+    here = state.of(request)
+    served = here.registry.get(model, version)
+    count = _top_k(served, top_k, here.settings.top_k)
+    pixels = await here.decoder.one(await intake.one(request, here.settings.max_body), served.card)
+    (probabilities,) = await _run(here, served, pixels)
+    return JSONResponse(_prediction(served, probabilities, count))
+
+
+@router.post(
+    "/predict/batch",
+    response_model=BatchPrediction,
+    responses=_REFUSALS,
+    openapi_extra=_takes(
+        PicturesRequest,
+        {"type": "array", "items": {"type": "string", "format": "binary"}},
+    ),
+)
+async def predict_batch(
+    request: Request, top_k: TopK = None, model: Model = None, version: Version = None
+) -> JSONResponse:
+    """What is in each of several pictures: a multipart form with files, or JSON `{"images": ["<base64>", ...]}`.
+
+    A picture that cannot be read has an `error` in its place; the others are answered.
+    """
+    here = state.of(request)
+    served = here.registry.get(model, version)
+    count = _top_k(served, top_k, here.settings.top_k)
+    sent = await intake.several(request, here.settings.max_body, here.settings.max_pictures)
+    decoded = iter(await here.decoder.several([data for data in sent if isinstance(data, bytes)], served.card))
+    results = [next(decoded) if isinstance(data, bytes) else data for data in sent]
+    readable = [result for result in results if isinstance(result, np.ndarray)]
+    answers = iter(await _run(here, served, np.stack(readable)) if readable else ())
+    predictions = [
+        _error(result) if isinstance(result, Exception) else _prediction(served, next(answers), count)
+        for result in results
+    ]
+    return JSONResponse({"model": served.name, "version": served.version, "predictions": predictions})
+
+
+async def _run(here: state.State, served: Served, pixels: Any) -> Probabilities:
+    try:
+        return await served.batcher.submit(pixels)
+    except Overloaded:
+        here.metrics.shed.labels(served.name, str(served.version)).inc()
+        raise
+
+
+def _top_k(served: Served, asked: int | None, usual: int) -> int:
+    classes = len(served.card.labels)
+    if asked is None:
+        return min(usual, classes)
+    if asked > classes:
+        raise Refusal(422, "invalid_parameter", f"top_k is {asked}: {served.name} has {classes} classes")
+    return asked
+
+
+def _prediction(served: Served, probabilities: Probabilities, count: int) -> dict[str, Any]:
+    labels = served.card.labels
+    top = [
+        {"label": labels[index], "index": index, "probability": round(float(probabilities[index]), 6)}
+        for index in np.argsort(-probabilities, kind="stable")[:count].tolist()
+    ]
+    return {"model": served.name, "version": served.version, **top[0], "top": top}
+
+
+def _error(error: PictureError | Refusal | Exception) -> dict[str, Any]:
+    return {"error": {"code": getattr(error, "code", "picture"), "message": str(error)}}

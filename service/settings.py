@@ -1,0 +1,53 @@
+"""Every knob of the service, typed; each can be set by an environment variable `KERNELSCOPE_<NAME>` or by a flag."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from contract import images, repository
+from contract.errors import UsageError
+
+
+class Settings(BaseSettings):
+    """The service's settings. Sizes are in bytes, times in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="KERNELSCOPE_", frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 for any that is free")
+    models: Path = Field(default_factory=repository.shipped, description="folder of <name>/<version>/model.onnx")
+    model: str | None = Field(None, description="model that answers /predict unless the request names one")
+    top_k: int = Field(5, ge=1, description="classes listed in a reply unless the request says how many")
+    threads: int = Field(0, ge=0, description="onnxruntime threads a model; 0 for as many as there are cores")
+    max_batch_size: int = Field(32, ge=1, le=1024, description="pictures run through a model at once")
+    max_queue: int = Field(1024, ge=1, description="pictures that may wait for a model before requests are refused")
+    max_body: int = Field(16 * 2**20, ge=1024, description="bytes of a request's body")
+    max_pixels: int = Field(images.MAX_PIXELS, ge=1, description="width times height of a picture")
+    max_pictures: int = Field(256, ge=1, description="pictures in one request to /predict/batch")
+    drain_timeout: float = Field(30.0, ge=0, description="seconds that requests in flight get after SIGTERM")
+    log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON")
+    log_requests: bool = Field(True, description="write a line for each request")
+
+    @field_validator("model")
+    @classmethod
+    def _empty_is_none(cls, value: str | None) -> str | None:
+        return value or None
+
+
+def load(**flags: object) -> Settings:
+    """Settings from flags, then the environment, then the defaults.
+
+    Raises:
+        UsageError: a value is not of its kind or out of its range; the message names it and says what is allowed.
+    """
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "?"
+        said = f"KERNELSCOPE_{name.upper()} or --{name.replace('_', '-')}"
+        raise UsageError(f"{said} is {first['input']!r}: {first['msg'].lower()}") from None

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, command
+from tests.tiny import colour_bundle, picture
+
+
+def kernelscope(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*words), capture_output=True, text=True, check=False, timeout=120, **options)  # type: ignore[call-overload, no-any-return]
+
+
+def test_predict_as_json_lines(colours: Path, tmp_path: Path) -> None:
+    for colour in ("red", "blue"):
+        (tmp_path / f"{colour}.png").write_bytes(picture(colour))
+    (tmp_path / "notes.txt").write_text("not a picture, and not named like one")
+    done = kernelscope("predict", str(tmp_path), "--models", str(colours), "--json")
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {Path(answer["file"]).stem: answer["label"] for answer in answers} == {"blue": "blue", "red": "red"}
+
+
+def test_predict_globs_and_tables(colours: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "down"
+    folder.mkdir(parents=True)
+    (folder / "a.jpg").write_bytes(picture("green", kind="JPEG"))
+    done = kernelscope("predict", str(tmp_path / "**" / "*.jpg"), "--models", str(colours))
+    assert done.returncode == 0, done.stderr
+    assert "a.jpg  green" in done.stdout
+
+
+def test_predict_names_what_it_cannot_read_and_goes_on(colours: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"broken")
+    (tmp_path / "b.png").write_bytes(picture("red"))
+    done = kernelscope("predict", str(tmp_path), "--models", str(colours), "--json")
+    assert done.returncode == 1
+    first, second = (json.loads(line) for line in done.stdout.splitlines())
+    assert "not a picture" in first["error"]
+    assert second["label"] == "red"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["predict", "absent.jpg"], 2, "there is no file 'absent.jpg'"),
+        (["predict", "README.md", "--models", "absent"], 1, "absent is not a folder"),
+        (["predict", "README.md", "--model", "shapes"], 1, "models there: cifar10"),
+        (["predict", "README.md", "--top-k", "0"], 2, "--top-k is 0"),
+        (["predict", "tests"], 2, "holds no pictures"),
+        (["serve", "--models", "tests"], 1, "holds no model"),
+        (["serve", "--port", "nine"], 2, "KERNELSCOPE_PORT or --port is 'nine'"),
+        (["serve", "--model", "shapes"], 2, "models there: cifar10"),
+        (["serve", "--host", "192.0.2.1"], 2, "cannot listen on 192.0.2.1"),
+    ],
+)
+def test_a_mistake_is_one_line(words: list[str], code: int, says: str) -> None:
+    done = kernelscope(*words, cwd=ROOT)
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_that_is_taken_is_said_so(colours: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = kernelscope("serve", "--models", str(colours), "--port", port)
+    assert done.returncode == 2
+    assert f"port {port} is taken" in done.stderr
+
+
+def test_a_broken_bundle_is_said_so_and_nothing_listens(tmp_path: Path) -> None:
+    colour_bundle(tmp_path).model.write_bytes(b"junk")
+    done = kernelscope("serve", "--models", str(tmp_path), "--port", "0")
+    assert done.returncode == 1
+    assert "does not load" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import pytest
+
+from contract import repository
+from contract.errors import UsageError
+from service import settings
+
+
+def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.load().port == 8000
+    monkeypatch.setenv("KERNELSCOPE_PORT", "9000")
+    assert settings.load().port == 9000
+    assert settings.load(port="9001").port == 9001
+    assert settings.load(port=None).port == 9000
+
+
+def test_the_shipped_models_are_the_default() -> None:
+    assert settings.load().models == repository.shipped()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("port", "70000"), ("port", "http"), ("max_batch_size", "0"), ("log_format", "xml")]
+)
+def test_a_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"KERNELSCOPE_{name.upper()}", value)
+    with pytest.raises(UsageError, match=f"KERNELSCOPE_{name.upper()} .*{value}"):
+        settings.load()

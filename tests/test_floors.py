@@ -1,0 +1,89 @@
+"""Who may import whom: `contract` below, `service` and `training` above, which never meet."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.tiny import class_folder
+
+BLOCK = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {absent!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Absent())
+"""
+
+ALLOWED = {
+    "contract": {"contract", "numpy", "PIL"},
+    "service": {
+        "contract", "service", "numpy", "fastapi", "starlette", "uvicorn", "onnxruntime", "pydantic",
+        "pydantic_settings", "prometheus_client", "rich",
+    },
+    "training": {
+        "contract", "training", "numpy", "PIL", "keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "rich",
+        "tensorboard",
+    },
+}  # fmt: skip
+
+
+def without(absent: set[str], code: str) -> subprocess.CompletedProcess[str]:
+    script = BLOCK.format(absent=absent) + code
+    return subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.split(".")[0])
+    return found - set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("floor", ALLOWED)
+def test_a_floor_imports_what_it_may(floor: str) -> None:
+    for path in (ROOT / floor).rglob("*.py"):
+        assert imports(path) <= ALLOWED[floor], path
+
+
+def test_tensorflow_is_imported_by_export_alone() -> None:
+    users = {path.name for path in (ROOT / "training").glob("*.py") if {"tensorflow", "tf2onnx"} & imports(path)}
+    assert users == {"export.py"}
+
+
+def test_predicting_and_serving_need_no_training_packages() -> None:
+    absent = {"tensorflow", "keras", "tf2onnx", "onnx", "tensorboard", "training"}
+    done = without(
+        absent,
+        "import kernelscope, service.app, service.server\n"
+        "sys.exit(kernelscope.main(['predict', 'examples/cat.jpg', '--json']))",
+    )
+    assert done.returncode == 0, done.stderr
+    assert '"label": "cat"' in done.stdout
+
+
+def test_training_needs_no_serving_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERNELSCOPE_CACHE", str(tmp_path / "cache"))
+    class_folder(tmp_path / "colours")
+    words = ["train", "--data", tmp_path / "colours", "--output", tmp_path / "out", "--run", tmp_path / "run"]
+    done = without(
+        {"fastapi", "starlette", "uvicorn", "pydantic", "prometheus_client", "service"},
+        f"import kernelscope; sys.exit(kernelscope.main({[*map(str, words), '--epochs', '1', '--batch-size', '16']}))",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "out" / "colours" / "1" / "model.onnx").is_file()
+
+
+def test_a_missing_package_is_one_line() -> None:
+    done = without({"keras"}, "import kernelscope; sys.exit(kernelscope.main(['train']))")
+    assert done.returncode == 1
+    assert done.stderr == "kernelscope train: keras is not installed: pip install 'kernelscope[train]'\n"

@@ -1,0 +1,75 @@
+"""What tests make for themselves: a real ONNX model that tells colours apart, its bundle, and pictures."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from contract import bundle
+
+COLOURS = ("red", "green", "blue")
+RGB = {"red": (250, 5, 5), "green": (5, 250, 5), "blue": (5, 5, 250)}
+
+
+def colour_model(height: int = 8, width: int = 8, *, classes: int = 3) -> onnx.ModelProto:
+    """The mean of each channel, in [0, 10], is the logit of its colour."""
+    scale = numpy_helper.from_array(np.array(10 / 255, np.float32), "scale")
+    axes = numpy_helper.from_array(np.array([1, 2], np.int64), "axes")
+    pick = numpy_helper.from_array(np.eye(3, classes, dtype=np.float32), "pick")
+    nodes = [
+        helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["float", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "scale"], ["scaled"]),
+        helper.make_node("MatMul", ["scaled", "pick"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "colours",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", height, width, 3])],
+        [
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", classes]),
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", classes]),
+        ],
+        [scale, axes, pick],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def colour_bundle(root: Path, name: str = "colours", version: int = 1, **card: Any) -> bundle.Bundle:
+    """A bundle of `colour_model` in a repository."""
+    folder = root / name / str(version)
+    folder.mkdir(parents=True)
+    fields = {"labels": COLOURS, "height": 8, "width": 8, **card}
+    model = colour_model(fields["height"], fields["width"], classes=len(fields["labels"]))
+    (folder / bundle.MODEL).write_bytes(model.SerializeToString())
+    (folder / bundle.CARD).write_text(bundle.Card(name=name, **fields).to_json())
+    return bundle.read(folder)
+
+
+def picture(colour: str = "red", size: tuple[int, int] = (8, 8), kind: str = "PNG", mode: str = "RGB") -> bytes:
+    """An encoded picture of one colour; `size` is width and height."""
+    made = Image.new("RGB", size, RGB[colour])
+    out = io.BytesIO()
+    (made if mode == "RGB" else made.convert(mode)).save(out, kind)
+    return out.getvalue()
+
+
+def class_folder(root: Path, *, each: int = 12, size: tuple[int, int] = (16, 16), seed: int = 0) -> Path:
+    """Labelled pictures that a network learns in a moment: `train/` and `test/`, a folder a colour, noisy PNGs."""
+    rng = np.random.default_rng(seed)
+    for split, count in (("train", each), ("test", max(2, each // 3))):
+        for colour in COLOURS:
+            folder = root / split / colour
+            folder.mkdir(parents=True)
+            for i in range(count):
+                noise = rng.integers(-40, 40, (size[1], size[0], 3))
+                pixels = np.clip(np.array(RGB[colour]) + noise, 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    return root

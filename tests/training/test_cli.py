@@ -1,0 +1,164 @@
+"""The whole training job as a person starts it, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from contract import bundle
+from tests.conftest import Server, command
+from tests.tiny import class_folder, picture
+
+
+def kernelscope(where: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    words_of = command(*words)
+    words_of.remove("error")  # TensorFlow warns of itself
+    words_of.remove("-W")
+    return subprocess.run(words_of, cwd=where, capture_output=True, text=True, check=False, timeout=280)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("place")
+    class_folder(root / "colours", each=40, size=(32, 32))
+    return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(place: Path) -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERNELSCOPE_CACHE", str(place / "cache"))
+        yield
+
+
+@pytest.fixture(scope="module", params=["fast", "seed"])
+def made(request: pytest.FixtureRequest, place: Path) -> bundle.Bundle:
+    recipe: str = request.param
+    done = kernelscope(
+        place,
+        *("train", "--recipe", recipe, "--data", "colours", "--output", f"out-{recipe}"),
+        *("--epochs", "3", "--batch-size", "16", "--precision", "float32"),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "kernelscope serve --models" in done.stdout
+    return bundle.read(place / f"out-{recipe}" / "colours" / "1")
+
+
+def test_a_bundle_has_all_that_the_plan_names(made: bundle.Bundle) -> None:
+    card = made.card
+    assert card.labels == ("blue", "green", "red")
+    assert (card.height, card.width) == (32, 32)
+    assert card.accuracy["split"] == "test"
+    assert card.accuracy["pictures"] == 39
+    assert card.cost["parity"] < 1e-4
+    assert card.cost["multiply_adds"] > 1e6
+    assert card.data["train"] + card.data["validation"] == 120
+    assert str(made.folder.parent.parent.parent) not in card.to_json()
+    assert "answered right" in (made.folder / bundle.README).read_text()
+    model = onnx.load(made.model)
+    assert json.loads({entry.key: entry.value for entry in model.metadata_props}["card"]) == json.loads(card.to_json())
+
+
+def test_the_graph_is_folded(made: bundle.Bundle) -> None:
+    kinds = [node.op_type for node in onnx.load(made.model).graph.node]
+    assert "BatchNormalization" not in kinds
+    assert kinds.count("Transpose") <= 1
+    assert kinds.count("Conv") in (6, 7)
+
+
+def test_the_bundle_answers(made: bundle.Bundle) -> None:
+    session = onnxruntime.InferenceSession(made.model)
+    red = np.zeros((5, 32, 32, 3), np.uint8)
+    red[..., 0] = 250
+    probabilities, logits = session.run([bundle.PROBABILITIES, bundle.LOGITS], {bundle.INPUT: red})
+    assert probabilities.shape == logits.shape == (5, 3)
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+    scaled = np.exp(logits / made.card.temperature)
+    np.testing.assert_allclose(probabilities, scaled / scaled.sum(1, keepdims=True), rtol=1e-4)
+
+
+def test_it_is_served(made: bundle.Bundle, serve: Callable[..., Server]) -> None:
+    server = serve("--models", str(made.folder.parent.parent))
+    if made.card.accuracy["accuracy"] == 1:
+        assert server.client.post("/predict", content=picture("green", (32, 32))).json()["label"] == "green"
+    assert server.client.get("/models").json()["models"][0]["accuracy"] == made.card.accuracy["accuracy"]
+    assert server.end() == 0
+
+
+def test_evaluating_prints_what_the_card_says(made: bundle.Bundle, place: Path) -> None:
+    done = kernelscope(place, "evaluate", str(made.folder), "--data", "colours", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == made.card.accuracy
+    shown = kernelscope(place, "evaluate", str(made.folder), "--data", "colours")
+    assert f"{made.card.accuracy['accuracy']:.2%} of 39 pictures" in shown.stdout
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(place: Path) -> None:
+    words = ["train", "--data", "colours", "--output", "out-stopped", "--run", "runs/stopped", "--batch-size", "16"]
+    process = subprocess.Popen(
+        [word for word in command(*words, "--epochs", "5000") if word not in ("-W", "error")],
+        cwd=place,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith("epoch   2/"):
+            process.send_signal(signal.SIGINT)
+    assert process.wait() == 130, "".join(said)
+    assert "kernelscope train --data colours" in said[-1]
+    assert said[-1].rstrip().endswith("--resume")
+    assert not (place / "out-stopped").exists()
+    done = kernelscope(place, *words, "--epochs", "3", "--resume")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "resuming at step" in done.stdout
+    assert (place / "out-stopped" / "colours" / "1" / bundle.MODEL).is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["train", "--data", "absent"], 2, "there are no data at 'absent'"),
+        (["train", "--data", "colours", "--recipe", "slow"], 2, "fast or seed"),
+        (["train", "--data", "colours", "--name", "a/b"], 2, "cannot name a model"),
+        (["train", "--data", "colours/train/red"], 1, "no pictures in class folders"),
+        (["train", "--data", "colours", "--validation-fraction", "2"], 2, "between 0 and 1"),
+        (["train", "--data", "colours", "--output", "colours/train/red/0.png", "--epochs", "1"], 1, "cannot write"),
+        (["evaluate", "absent", "--data", "colours"], 1, "absent is not a folder"),
+    ],
+)
+def test_a_mistake_is_one_line(place: Path, words: list[str], code: int, says: str) -> None:
+    done = kernelscope(place, *words)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--epochs", "0"],
+        ["train", "--epochs", "many"],
+        ["train", "--time-budget", "soon"],
+        ["train", "--size", "9"],
+        ["train", "--fit", "stretch"],
+        ["evaluate"],
+    ],
+)
+def test_wrong_usage_exits_with_2(place: Path, words: list[str]) -> None:
+    done = kernelscope(place, *words)
+    assert done.returncode == 2
+    assert "usage: kernelscope" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from contract import images
+from contract.errors import DataError, UsageError
+from tests.tiny import COLOURS, class_folder, picture
+from training import data
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERNELSCOPE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return class_folder(tmp_path / "colours")
+
+
+def zipped(folder: Path, path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*.png")):
+            archive.write(file, file.relative_to(folder.parent))
+    return path
+
+
+def tarred(folder: Path, path: Path) -> Path:
+    kind = path.suffix.removeprefix(".").replace("tar", "")
+    with tarfile.open(path, f"w:{kind}") as archive:  # type: ignore[call-overload]
+        archive.add(folder, folder.name)
+    return path
+
+
+def same(left: data.Split | None, right: data.Split | None) -> bool:
+    if left is None or right is None:
+        return left is right
+    return np.array_equal(left.images, right.images) and np.array_equal(left.labels, right.labels)
+
+
+def test_a_folder(folder: Path) -> None:
+    found = data.load(str(folder))
+    assert found.labels == tuple(sorted(COLOURS))
+    assert found.size == (16, 16)
+    assert (len(found.train), len(found.validation), found.test and len(found.test)) == (33, 3, 12)
+    first = found.train.images[0]
+    assert found.labels[int(found.train.labels[0])] == COLOURS[int(first.mean((0, 1)).argmax())]
+
+
+def test_archives_hold_what_their_folder_holds(folder: Path, tmp_path: Path) -> None:
+    whole = data.load(str(folder))
+    for path in (
+        zipped(folder, tmp_path / "a.zip"),
+        tarred(folder, tmp_path / "b.tar"),
+        tarred(folder, tmp_path / "c.tar.xz"),
+    ):
+        found = data.load(str(path))
+        assert found.labels == whole.labels
+        assert found.name == path.name.split(".")[0]
+        for split in ("train", "validation", "test"):
+            left, right = getattr(found, split), getattr(whole, split)
+            # an archive keeps its own order
+            assert sorted(x.tobytes() for x in left.images) if split == "test" else len(left) == len(right)
+            assert np.array_equal(np.bincount(left.labels), np.bincount(right.labels))
+
+
+def test_class_folders_at_the_top(folder: Path) -> None:
+    found = data.load(str(folder / "train"))
+    assert found.test is None
+    assert len(found.train) + len(found.validation) == 36
+
+
+def test_a_validation_folder_is_used_as_it_is(folder: Path) -> None:
+    shutil.copytree(folder / "test", folder / "val")
+    found = data.load(str(folder))
+    assert (len(found.train), len(found.validation)) == (36, 12)
+
+
+def test_a_numpy_file(folder: Path, tmp_path: Path) -> None:
+    whole = data.load(str(folder))
+    assert whole.test is not None
+    path = tmp_path / "colours.npz"
+    np.savez(
+        path,
+        x_train=whole.train.images,
+        y_train=whole.train.labels,
+        x_validation=whole.validation.images,
+        y_validation=whole.validation.labels[:, None],
+        x_test=whole.test.images,
+        y_test=whole.test.labels,
+        labels=np.array(whole.labels),
+    )
+    found = data.load(str(path))
+    assert found.labels == whole.labels
+    assert all(same(getattr(found, name), getattr(whole, name)) for name in ("train", "validation", "test"))
+    assert data.load(str(path), size=(8, 8)).size == (8, 8)
+
+
+def test_cifar10_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    from keras.datasets import cifar10
+
+    x = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+    y = np.arange(40)[:, None] % 10
+    monkeypatch.setattr(cifar10, "load_data", lambda: ((x, y), (x[:10], y[:10])))
+    found = data.load("cifar10")
+    assert found.labels == data.CIFAR10
+    assert (len(found.train), len(found.validation), found.test and len(found.test)) == (30, 10, 10)
+
+    def fail() -> None:
+        raise OSError("URL fetch failure")
+
+    monkeypatch.setattr(cifar10, "load_data", fail)
+    with pytest.raises(DataError, match="URL fetch failure"):
+        data.load("cifar10")
+
+
+def test_the_split_is_fixed_and_stratified(folder: Path) -> None:
+    first, second = data.load(str(folder)), data.load(str(folder))
+    assert same(first.validation, second.validation)
+    assert np.bincount(first.validation.labels).tolist() == [1, 1, 1]
+    half = data.load(str(folder), validation_fraction=0.5)
+    assert np.bincount(half.validation.labels).tolist() == [6, 6, 6]
+
+
+def test_the_second_time_comes_from_the_cache(folder: Path, tmp_path: Path) -> None:
+    seen: list[int] = []
+    first = data.load(str(folder), progress=lambda done, total: seen.append(done))
+    assert seen[-1] == 48
+    seen.clear()
+    assert same(data.load(str(folder), progress=lambda done, total: seen.append(done)).train, first.train)
+    assert seen == []
+    for file in (tmp_path / "cache").glob("*.npz"):
+        file.write_bytes(b"damaged")
+    assert same(data.load(str(folder)).train, first.train)
+    (folder / "train" / "red" / "0.png").write_bytes(picture("red", (16, 16)))
+    assert data.load(str(folder)).checksum != first.checksum
+
+
+def test_pictures_of_many_sizes_are_brought_to_one(tmp_path: Path) -> None:
+    for colour in COLOURS:
+        folder = tmp_path / "mixed" / colour
+        folder.mkdir(parents=True)
+        for i, size in enumerate([(40, 60), (50, 50), (80, 64)]):
+            (folder / f"{i}.jpg").write_bytes(picture(colour, size, "JPEG"))
+    assert data.load(str(tmp_path / "mixed")).size == (50, 50)
+    assert data.load(str(tmp_path / "mixed"), size=(24, 32)).size == (24, 32)
+
+
+def test_training_decodes_as_serving_does(tmp_path: Path) -> None:
+    """The golden test: what the network is trained on is byte for byte what it is served."""
+    import asyncio
+
+    from contract.bundle import Card
+    from service.decoder import Decoder
+    from service.metrics import Metrics
+
+    kinds = [("JPEG", "RGB"), ("JPEG", "CMYK"), ("JPEG", "L"), ("PNG", "P"), ("PNG", "RGBA"), ("WEBP", "RGB")]
+    rng = np.random.default_rng(0)
+    sent: dict[str, list[bytes]] = {"a": [], "b": []}
+    for label, some in sent.items():
+        (tmp_path / "golden" / label).mkdir(parents=True)
+        for i, (kind, mode) in enumerate(kinds):
+            from PIL import Image
+
+            made = Image.fromarray(rng.integers(0, 256, (37 + i, 53, 3), dtype=np.uint8)).convert(mode)
+            out = io.BytesIO()
+            made.save(out, kind)
+            some.append(out.getvalue())
+            (tmp_path / "golden" / label / f"{i}.{kind.lower()}").write_bytes(out.getvalue())
+    for fit in images.FITS:
+        found = data.load(str(tmp_path / "golden"), size=(32, 32), fit=fit)
+        trained = {x.tobytes() for split in (found.train, found.validation) for x in split.images}
+        card = Card(name="golden", labels=("a", "b"), height=32, width=32, fit=fit)
+        decoder = Decoder(Metrics(), threads=2, max_pixels=images.MAX_PIXELS)
+        served = {asyncio.run(decoder.one(one, card)).tobytes() for some in sent.values() for one in some}
+        decoder.close()
+        assert len(served) == 2 * len(kinds)
+        assert served == trained
+
+
+def test_unreadable_pictures_are_named_and_skipped(folder: Path) -> None:
+    (folder / "train" / "red" / "bad.png").write_bytes(b"text")
+    (folder / "train" / "red" / "cut.jpg").write_bytes(picture("red", (64, 64), "JPEG")[:640])
+    found = data.load(str(folder))
+    assert len(found.skipped) == 2
+    assert "bad.png" in found.skipped[0]
+    assert len(found.train) + len(found.validation) == 36
+    assert data.load(str(folder)).skipped == found.skipped  # from the cache, too
+
+
+def test_labels_of_a_model_set_the_order(folder: Path) -> None:
+    order = ("red", "green", "blue", "grey")
+    found = data.load(str(folder), labels=order)
+    assert found.labels == order
+    assert order[int(found.train.labels[0])] == COLOURS[int(found.train.images[0].mean((0, 1)).argmax())]
+    with pytest.raises(DataError, match="does not know: green"):
+        data.load(str(folder), labels=("red", "blue"))
+
+
+def test_choosing_a_split(folder: Path) -> None:
+    found = data.load(str(folder))
+    assert data.choose(found, None)[0] == "test"
+    assert len(data.choose(found, "all")[1]) == 48
+    without = data.load(str(folder / "train"))
+    assert data.choose(without, None)[0] == "all"
+    with pytest.raises(UsageError, match="no test split"):
+        data.choose(without, "test")
+
+
+def bad(tmp_path: Path, name: str) -> str:
+    root = tmp_path / "bad"
+    root.mkdir()
+    if name == "absent":
+        return str(root / "absent")
+    if name == "text":
+        (root / "notes.txt").write_text("x")
+        return str(root / "notes.txt")
+    if name == "empty folder":
+        return str(root)
+    if name == "one class":
+        (root / "only").mkdir()
+        for i in range(3):
+            (root / "only" / f"{i}.png").write_bytes(picture())
+    if name in ("empty class", "all unreadable", "lonely"):
+        class_folder(root)
+    if name == "empty class":
+        (root / "train" / "grey").mkdir()
+    if name == "all unreadable":
+        for file in root.rglob("*.png"):
+            file.write_bytes(b"x")
+    if name == "lonely":
+        for file in list((root / "train" / "red").iterdir())[1:]:
+            file.unlink()
+    if name in ("climbing zip", "absolute zip"):
+        with zipfile.ZipFile(root / "a.zip", "w") as archive:
+            archive.writestr("../up/a.png" if name == "climbing zip" else "/up/a.png", picture())
+        return str(root / "a.zip")
+    if name == "climbing tar":
+        with tarfile.open(root / "a.tar", "w") as tar:
+            entry = tarfile.TarInfo("train/../../a.png")
+            entry.size = len(picture())
+            tar.addfile(entry, io.BytesIO(picture()))
+        return str(root / "a.tar")
+    if name in ("broken zip", "broken tar", "broken npz"):
+        path = root / f"a.{name.split()[1]}"
+        path.write_bytes(b"PK nothing")
+        return str(path)
+    if name == "float npz":
+        np.savez(root / "a.npz", x_train=np.zeros((4, 8, 8, 3)), y_train=np.zeros(4, int))
+        return str(root / "a.npz")
+    if name == "short npz":
+        np.savez(root / "a.npz", x_train=np.zeros((4, 8, 8, 3), np.uint8), y_train=np.zeros(3, int))
+        return str(root / "a.npz")
+    if name == "other npz":
+        np.savez(root / "a.npz", pictures=np.zeros(3))
+        return str(root / "a.npz")
+    return str(root)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "says"),
+    [
+        ("absent", UsageError, "there are no data"),
+        ("text", UsageError, "of no known kind"),
+        ("empty folder", DataError, "no pictures in class folders"),
+        ("one class", DataError, "one class only, 'only'"),
+        ("empty class", DataError, "class 'grey' is empty"),
+        ("all unreadable", DataError, "none of the 48 pictures"),
+        ("lonely", DataError, "class 'red' has 1 readable"),
+        ("climbing zip", DataError, "climbs out"),
+        ("absolute zip", DataError, "climbs out"),
+        ("climbing tar", DataError, "climbs out"),
+        ("broken zip", DataError, "cannot be read as an archive"),
+        ("broken tar", DataError, "cannot be read as an archive"),
+        ("broken npz", DataError, "not a NumPy archive"),
+        ("float npz", DataError, "must be uint8"),
+        ("short npz", DataError, "one whole number"),
+        ("other npz", DataError, "has no x_train"),
+    ],
+)
+def test_bad_data_are_refused_in_one_line(tmp_path: Path, name: str, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says) as caught:
+        data.load(bad(tmp_path, name))
+    assert "\n" not in str(caught.value)

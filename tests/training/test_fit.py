@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from rich.console import Console
+
+from contract.errors import DataError, KernelscopeError, UsageError
+from tests.tiny import class_folder
+from training import augment, checkpoint, data, fit, networks, optimisers
+from training.recipes import Recipe
+
+TINY = Recipe(
+    name="tiny",
+    summary="for tests",
+    network=networks.Whitened((8,)),
+    augmentation=(augment.Flip(alternate=True), augment.Translate(1)),
+    optimiser=optimisers.Nesterov(rate=0.5),
+    schedule=optimisers.Triangle(),
+    epochs=6,
+    batch_size=8,
+    label_smoothing=0.1,
+    lookahead=True,
+)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> data.Dataset:
+    with pytest.MonkeyPatch.context() as patch:
+        root = tmp_path_factory.mktemp("data")
+        patch.setenv("KERNELSCOPE_CACHE", str(root / "cache"))
+        return data.load(str(class_folder(root / "colours", each=20)))
+
+
+def train(
+    folder: Path, pictures: data.Dataset, recipe: Recipe = TINY, *, resume: bool = False, **options: Any
+) -> fit.Trained:
+    console = Console(file=io.StringIO())
+    return fit.fit(recipe, pictures, fit.Options(**options), folder, resume=resume, console=console)
+
+
+def weights(trained: fit.Trained) -> list[np.ndarray]:
+    return [np.asarray(keras.ops.convert_to_numpy(variable)) for variable in trained.model.weights]
+
+
+def test_it_learns_and_logs(tmp_path: Path, pictures: data.Dataset) -> None:
+    trained = train(tmp_path, pictures)
+    assert trained.history[-1]["validation_accuracy"] == 1
+    with (tmp_path / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == [str(epoch) for epoch in range(1, 7)]
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    assert list((tmp_path / "events").glob("events*"))
+
+
+def test_a_seed_repeats_and_another_differs(tmp_path: Path, pictures: data.Dataset) -> None:
+    first, again, other = (
+        weights(train(tmp_path / name, pictures, epochs=1, seed=seed)) for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("at", [3, 6, 10])
+def test_a_run_that_is_stopped_and_resumed_ends_as_the_whole_one(
+    tmp_path: Path, pictures: data.Dataset, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    whole = train(tmp_path / "whole", pictures, epochs=3)
+    step = optimisers.Lookahead.step
+
+    def stop_here(self: optimisers.Lookahead, number: int, progress: float) -> None:
+        step(self, number, progress)
+        if number == at:
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optimisers.Lookahead, "step", stop_here)
+        with pytest.raises(fit.Interrupted, match=f"step {at}"):
+            train(tmp_path / "halves", pictures, epochs=3)
+    resumed = train(tmp_path / "halves", pictures, epochs=3, resume=True)
+    assert all(np.array_equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True))
+    drop = {"seconds"}
+    assert [{k: v for k, v in row.items() if k not in drop} for row in resumed.history] == [
+        {k: v for k, v in row.items() if k not in drop} for row in whole.history
+    ]
+
+
+def test_a_finished_run_is_taken_up_without_training(tmp_path: Path, pictures: data.Dataset) -> None:
+    first = train(tmp_path, pictures, epochs=1)
+    again = train(tmp_path, pictures, epochs=1, resume=True)
+    assert again.history == first.history
+    assert all(np.array_equal(a, b) for a, b in zip(weights(first), weights(again), strict=True))
+
+
+def test_resume_without_a_run_starts_one(tmp_path: Path, pictures: data.Dataset) -> None:
+    assert len(train(tmp_path, pictures, epochs=1, resume=True).history) == 1
+
+
+def test_a_time_budget_ends_the_run_with_its_schedule(tmp_path: Path, pictures: data.Dataset) -> None:
+    trained = train(tmp_path, pictures, epochs=100_000, time_budget=3.0)
+    assert 3.0 <= trained.seconds < 30
+    assert trained.history[-1]["rate"] == pytest.approx(0.5 * 0.07, rel=0.01)
+    assert checkpoint.read(tmp_path).notes["done"]  # type: ignore[union-attr]
+
+
+def test_what_does_not_fit_together_is_refused(tmp_path: Path, pictures: data.Dataset) -> None:
+    train(tmp_path, pictures, epochs=1)
+    with pytest.raises(UsageError, match="add --resume"):
+        train(tmp_path, pictures)
+    with pytest.raises(UsageError, match="with seed 0, not 5"):
+        train(tmp_path, pictures, seed=5, resume=True)
+    with pytest.raises(UsageError, match="with recipe tiny, not other"):
+        train(tmp_path, pictures, dataclasses.replace(TINY, name="other"), resume=True)
+    with pytest.raises(UsageError, match="with data"):
+        train(tmp_path, dataclasses.replace(pictures, checksum="f" * 64), resume=True)
+    (tmp_path / checkpoint.FILE).write_bytes(b"damaged")
+    with pytest.raises(DataError, match="is damaged"):
+        train(tmp_path, pictures, resume=True)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, pictures: data.Dataset) -> None:
+    wild = dataclasses.replace(TINY, optimiser=optimisers.Nesterov(rate=1e30), lookahead=False)
+    with pytest.raises(KernelscopeError, match=r"the loss is (nan|inf) at step \d+"):
+        train(tmp_path, pictures, wild)
+
+
+def test_a_full_disk_is_said_so(tmp_path: Path, pictures: data.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(KernelscopeError, match="No space left"):
+        train(tmp_path, pictures, epochs=1)
+    assert not list(tmp_path.glob("checkpoint*"))

@@ -1,0 +1,1 @@
+"""Labelled pictures in, a bundle out. Keras 3 throughout; TensorFlow itself is imported by `export` alone."""

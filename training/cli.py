@@ -1,0 +1,201 @@
+"""`kernelscope train` and `kernelscope evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shlex
+from pathlib import Path
+
+from contract import repository
+from contract.images import FITS
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+def train(arguments: list[str]) -> int:
+    """Train, export and publish a model; returns the exit code."""
+    chosen = _train_parser().parse_args(arguments)
+    _quieten()
+
+    from rich.console import Console
+
+    from training import fit, job, machine, recipes
+
+    recipe = recipes.find(chosen.recipe)
+    console = Console()
+    name = repository.check_name(chosen.name) if chosen.name else None
+    run = chosen.run or Path("runs") / f"{name or _word(chosen.data)}-{recipe.name}"
+    precision = machine.best_precision() if chosen.precision == "auto" else chosen.precision
+    options = fit.Options(
+        epochs=chosen.epochs,
+        batch_size=chosen.batch_size,
+        seed=chosen.seed,
+        time_budget=chosen.time_budget,
+        precision=precision,
+    )
+    # the card is published: it names the data, not the folders of the machine that trained
+    command = shlex.join(["kernelscope", "train", *(Path(a).name if os.sep in a else a for a in arguments)])
+    try:
+        made = job.run(
+            job.Job(
+                recipe=recipe,
+                source=chosen.data,
+                output=chosen.output,
+                run=run,
+                name=name,
+                size=chosen.size,
+                fit=chosen.fit,
+                validation_fraction=chosen.validation_fraction,
+                options=options,
+                resume=chosen.resume,
+                command=command,
+            ),
+            console,
+        )
+    except fit.Interrupted as stopped:
+        again = shlex.join(["kernelscope", "train", *(a for a in arguments if a != "--resume"), "--resume"])
+        console.print(f"\n{stopped}; to go on:\n  {again}", highlight=False, soft_wrap=True)
+        return stopped.exit_code
+    accuracy = made.card.accuracy
+    console.print(
+        f"[green]{accuracy['accuracy']:.2%}[/] of {accuracy['pictures']:,} {accuracy['split']} pictures right; "
+        f"calibration error {accuracy['calibration_error']:.2%}; {made.card.cost['latency_ms']} ms a picture\n"
+        f"published as {made.folder}; to serve it:\n  kernelscope serve --models {shlex.quote(str(chosen.output))}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return 0
+
+
+def evaluate(arguments: list[str]) -> int:
+    """Score a bundle on labelled pictures; returns the exit code."""
+    chosen = _evaluate_parser().parse_args(arguments)
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from contract import bundle
+    from training import data, evaluate
+    from training.progress import counting
+
+    of = bundle.read(chosen.bundle)
+    console = Console()
+    with counting(Console(stderr=True), "reading pictures") as progress:
+        pictures = data.load(
+            chosen.data,
+            size=(of.card.height, of.card.width),
+            fit=of.card.fit,
+            labels=of.card.labels,
+            progress=progress,
+        )
+    name, split = data.choose(pictures, chosen.split)
+    with counting(Console(stderr=True), f"the {name} split") as progress:
+        score = evaluate.evaluate(of, split, name, progress)
+    if chosen.json:
+        print(json.dumps(score.describe()))
+        return 0
+    low, high = score.interval
+    console.print(
+        f"[bold]{score.accuracy:.2%}[/] of {score.pictures:,} pictures of the {name} split right "
+        f"(95 % interval {low:.2%} to {high:.2%})\n"
+        f"calibration error {score.calibration_error:.2%} (before the temperature {score.uncalibrated_error:.2%}), "
+        f"cross-entropy {score.cross_entropy:.4f}",
+        highlight=False,
+    )
+    table = Table("class", "right", "most often taken for", box=None)
+    for row, label in enumerate(of.card.labels):
+        mistakes = score.confusion[row].copy()
+        mistakes[row] = 0
+        worst = mistakes.argmax()
+        taken = f"{of.card.labels[worst]} ({mistakes[worst]})" if mistakes[worst] else ""
+        table.add_row(label, f"{score.per_class[label]:.1%}" if label in score.per_class else "no pictures", taken)
+    console.print(table)
+    return 0
+
+
+def _train_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kernelscope train",
+        description="Train a network on labelled pictures, export it to ONNX, and publish it as a bundle.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""examples:
+  kernelscope train                                   CIFAR-10, the recipe 'fast'
+  kernelscope train --data my-pictures/               a folder with one folder a class
+  kernelscope train --data pets.tar.xz --time-budget 30m
+  kernelscope train --recipe seed --data cifar10.zip --epochs 64 --resume""",
+    )
+    add = parser.add_argument
+    add("--data", default="cifar10", metavar="WHERE", help="cifar10, an image folder, an archive of one, or a .npz")
+    add("--recipe", default="fast", metavar="NAME", help="fast (the default) or seed")
+    add("--output", type=Path, default=Path("out"), metavar="DIR", help="the models folder to publish to (out)")
+    add("--name", help="the model's name (that of the data)")
+    add("--run", type=Path, metavar="DIR", help="for checkpoints and logs (runs/<name>-<recipe>)")
+    add("--resume", action="store_true", help="go on with the run in that folder; start it if there is none")
+    add("--epochs", type=_positive, metavar="N", help="passes over the pictures (the recipe's)")
+    add("--batch-size", type=_positive, metavar="N", help="pictures a step (the recipe's)")
+    add("--seed", type=int, default=0, metavar="N", help="of weights, order and augmentation (0)")
+    add("--time-budget", type=_duration, metavar="TIME", help="end within 90s, 30m or 2h, schedule included")
+    add("--size", type=_size, metavar="HxW", help="bring pictures to this size (their own, 224 at most)")
+    add("--fit", choices=FITS, default="crop", help="how a picture of another shape takes that size (crop)")
+    add("--validation-fraction", type=float, default=0.1, metavar="F", help="share of the pictures held out (0.1)")
+    add(
+        "--precision",
+        choices=("auto", "float32", "mixed_bfloat16"),
+        default="auto",
+        help="auto: bfloat16 where the hardware has it",
+    )
+    return parser
+
+
+def _evaluate_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kernelscope evaluate",
+        description="Score a bundle on labelled pictures, decoded and run as in service.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""examples:
+  kernelscope evaluate models/cifar10/1 --data cifar10
+  kernelscope evaluate out/pets/2 --data pets/ --split validation --json""",
+    )
+    add = parser.add_argument
+    add("bundle", type=Path, help="a folder models/<name>/<version>")
+    add("--data", required=True, metavar="WHERE", help="cifar10, an image folder, an archive of one, or a .npz")
+    add(
+        "--split",
+        choices=("test", "validation", "train", "all"),
+        help="which pictures (test where there is one, else all)",
+    )
+    add("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _word(source: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).resolve().name.split(".")[0]) or "data"
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def _duration(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if not found or not float(found[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time: write 90s, 30m or 2h")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def _size(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not found or not all(8 <= int(side) <= 1024 for side in found.groups()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size: write height x width, as 64x64, from 8 to 1024")
+    return int(found[1]), int(found[2])
+
+
+def _quieten() -> None:
+    """Keep TensorFlow's start-up notes off the terminal; its errors come as exceptions all the same."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "3")

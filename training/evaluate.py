@@ -1,0 +1,152 @@
+"""What a bundle is worth on labelled pictures, computed with onnxruntime as in service."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from contract import bundle
+from contract.errors import BundleError, DataError
+from contract.images import Pixels
+from training.calibrate import cross_entropy, expected_calibration_error, softmax
+from training.data import Split
+
+_BATCH = 250
+_LATENCY_RUNS = 200
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a bundle did on a split.
+
+    Attributes:
+        split: the split's name.
+        pictures: how many there were.
+        accuracy: the share whose best class is the label, in [0, 1].
+        interval: the 95 % Wilson score interval of that share.
+        cross_entropy: mean, in nats.
+        calibration_error: expected calibration error over 15 bins, in [0, 1].
+        uncalibrated_error: the same at temperature 1.
+        per_class: recall of each class, by its label.
+        confusion: int64 (classes, classes), rows being labels and columns answers.
+    """
+
+    split: str
+    pictures: int
+    accuracy: float
+    interval: tuple[float, float]
+    cross_entropy: float
+    calibration_error: float
+    uncalibrated_error: float
+    per_class: dict[str, float]
+    confusion: npt.NDArray[np.int64]
+
+    def describe(self) -> dict[str, Any]:
+        """What a card says of it; shares rounded to a hundredth of a percent."""
+        return {
+            "split": self.split,
+            "pictures": self.pictures,
+            "accuracy": round(self.accuracy, 4),
+            "interval": [round(end, 4) for end in self.interval],
+            "cross_entropy": round(self.cross_entropy, 4),
+            "calibration_error": round(self.calibration_error, 4),
+            "uncalibrated_error": round(self.uncalibrated_error, 4),
+            "per_class": {label: round(share, 4) for label, share in self.per_class.items()},
+            "confusion": self.confusion.tolist(),
+        }
+
+
+def session(of: bundle.Bundle, threads: int = 0) -> onnxruntime.InferenceSession:
+    """An onnxruntime session on the CPU; 0 threads: one a core. Raises `BundleError` for a model that does not load."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(of.model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises classes of its own that share no base but Exception
+        raise BundleError(f"{of.model} does not load: {str(error).splitlines()[0]}") from None
+
+
+def logits(
+    of: bundle.Bundle, pictures: Pixels, progress: Callable[[int, int], None] = lambda done, total: None
+) -> npt.NDArray[np.float32]:
+    """Logits, float32 (N, classes), before the temperature."""
+    run = session(of)
+    outputs = []
+    for start in range(0, len(pictures), _BATCH):
+        outputs.append(run.run([bundle.LOGITS], {bundle.INPUT: pictures[start : start + _BATCH]})[0])
+        progress(min(start + _BATCH, len(pictures)), len(pictures))
+    return np.concatenate(outputs)
+
+
+def evaluate(
+    of: bundle.Bundle,
+    split: Split,
+    name: str,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:
+    """Score a bundle.
+
+    Args:
+        of: the bundle.
+        split: pictures of the size that the bundle takes, labels in the order of its card.
+        name: what to call the split.
+        progress: called with pictures done and in all.
+
+    Raises:
+        DataError: no pictures, or of another size.
+        BundleError: the model does not load.
+    """
+    size = (of.card.height, of.card.width)
+    if not len(split):
+        raise DataError(f"the {name} split has no pictures")
+    if split.images.shape[1:3] != size:
+        raise DataError(f"the pictures are {split.images.shape[1:3]}, the model takes {size}")
+    raw = logits(of, split.images, progress)
+    probabilities = softmax(raw, of.card.temperature)
+    answers = raw.argmax(1)
+    count = len(of.card.labels)
+    confusion = np.zeros((count, count), np.int64)
+    np.add.at(confusion, (split.labels, answers), 1)
+    of_class = confusion.sum(1)
+    return Evaluation(
+        split=name,
+        pictures=len(split),
+        accuracy=float(np.trace(confusion)) / len(split),
+        interval=wilson(int(np.trace(confusion)), len(split)),
+        cross_entropy=cross_entropy(raw, split.labels, of.card.temperature),
+        calibration_error=expected_calibration_error(probabilities, split.labels),
+        uncalibrated_error=expected_calibration_error(softmax(raw), split.labels),
+        per_class={
+            label: float(confusion[i, i] / of_class[i]) for i, label in enumerate(of.card.labels) if of_class[i]
+        },
+        confusion=confusion,
+    )
+
+
+def wilson(right: int, of: int) -> tuple[float, float]:
+    """The 95 % score interval of a share (Wilson 1927)."""
+    z = 1.959964
+    share = right / of
+    middle = (share + z * z / (2 * of)) / (1 + z * z / of)
+    half = z / (1 + z * z / of) * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    return middle - half, middle + half
+
+
+def latency(of: bundle.Bundle) -> float:
+    """The median time of one picture on one thread, in milliseconds."""
+    run = session(of, threads=1)
+    feed = {bundle.INPUT: np.zeros((1, of.card.height, of.card.width, 3), np.uint8)}
+    times = []
+    for _ in range(_LATENCY_RUNS):
+        start = time.perf_counter()
+        run.run([bundle.PROBABILITIES], feed)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times) * 1000

@@ -1,0 +1,129 @@
+"""A trained network -> `model.onnx`, through tf2onnx, with checks of the graph and of its answers.
+
+The one module that imports TensorFlow: networks of any Keras backend come here as arrays.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+import numpy as np
+import onnx
+from keras import ops
+
+from contract import bundle
+from contract.errors import KernelscopeError
+from contract.images import Pixels
+from training import evaluate, networks
+from training.calibrate import softmax
+from training.fit import predict
+
+OPSET: Final = 17
+"""tf2onnx writes 18, too, but there it does not move a transposition past a maximum."""
+PARITY: Final = 1e-4
+"""The largest difference in probability between Keras and onnxruntime that passes."""
+PARITY_BATCHES: Final = (1, 7, 64)
+
+
+class ExportError(KernelscopeError):
+    """What came out of the conversion is not what went in; nothing is published."""
+
+
+def require_tensorflow() -> None:
+    """Raise `ExportError`, before hours are spent, where export will not be possible afterwards."""
+    if keras.backend.backend() != "tensorflow":
+        raise ExportError(
+            f"export needs Keras on TensorFlow, this is {keras.backend.backend()}: on a machine that has TensorFlow, "
+            "repeat the same command with KERAS_BACKEND=tensorflow and --resume"
+        )
+
+
+def in_form(network: networks.Network, trained: keras.Model, classes: int, *, for_export: bool) -> keras.Model:
+    """The trained network anew, in float32, as it was trained or in the form that is exported."""
+    with networks.precision("float32"):
+        size = trained.input_shape[1], trained.input_shape[2]
+        return networks.copy_weights(trained, network.build(size, classes, for_export=for_export))
+
+
+def convert(model: keras.Model, temperature: float) -> onnx.ModelProto:
+    """Convert to the graph of a bundle: uint8 pictures in, calibrated probabilities and raw logits out.
+
+    Raises:
+        ExportError: the graph has a batch normalisation that did not fold, or is transposed more than once.
+    """
+    import tensorflow as tf
+    import tf2onnx
+
+    _, height, width, channels = model.input_shape
+    signature = [tf.TensorSpec((None, height, width, channels), tf.uint8, name=bundle.INPUT)]
+
+    @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]  # tensorflow is untyped
+    def graph(images: Any) -> dict[str, Any]:
+        raw = model(tf.cast(images, tf.float32), training=False)
+        return {bundle.PROBABILITIES: tf.nn.softmax(raw / temperature), bundle.LOGITS: raw}
+
+    proto: onnx.ModelProto
+    proto, _ = tf2onnx.convert.from_function(graph, input_signature=signature, opset=OPSET)
+    check_graph(proto)
+    return proto
+
+
+def check_graph(proto: onnx.ModelProto) -> None:
+    """Raise `ExportError` unless the graph is valid, folded, and laid out once."""
+    onnx.checker.check_model(proto)
+    nodes = Counter(node.op_type for node in proto.graph.node)
+    if nodes["BatchNormalization"]:
+        raise ExportError(f"{nodes['BatchNormalization']} batch normalisations did not fold into a convolution")
+    if nodes["Transpose"] > 1:
+        raise ExportError(f"the graph transposes its pictures {nodes['Transpose']} times; once is enough")
+    names = {value.name for value in (*proto.graph.input, *proto.graph.output)}
+    if names != {bundle.INPUT, bundle.PROBABILITIES, bundle.LOGITS}:
+        raise ExportError(f"the graph's inputs and outputs are called {sorted(names)}")
+
+
+def check_parity(of: bundle.Bundle, model: keras.Model, pictures: Pixels) -> float:
+    """Compare a bundle with Keras on real pictures at batches of 1, 7 and 64.
+
+    Args:
+        of: the bundle, as written.
+        model: the network in the form that was trained, in float32.
+        pictures: uint8 (N, H, W, 3); the first 64 are used.
+
+    Returns:
+        The largest difference in probability.
+
+    Raises:
+        ExportError: it is not below `PARITY`.
+    """
+    session = evaluate.session(of)
+    worst = 0.0
+    for size in PARITY_BATCHES:
+        batch = np.resize(pictures, (size, *pictures.shape[1:]))
+        (ours,) = session.run([bundle.PROBABILITIES], {bundle.INPUT: batch})
+        worst = max(worst, float(np.abs(ours - softmax(predict(model, batch), of.card.temperature)).max()))
+    if not worst < PARITY:
+        raise ExportError(f"onnxruntime and Keras differ by {worst:.1e} in probability; at most {PARITY} is allowed")
+    return worst
+
+
+def write(proto: onnx.ModelProto, card: bundle.Card, folder: Path) -> bundle.Bundle:
+    """Write `model.onnx`, with the card inside, and `card.json` to a folder; returns the bundle."""
+    onnx.helper.set_model_props(proto, {"card": card.to_json()})
+    (folder / bundle.MODEL).write_bytes(proto.SerializeToString())
+    (folder / bundle.CARD).write_text(card.to_json(), encoding="utf-8")
+    return bundle.Bundle(folder, card)
+
+
+def multiply_adds(model: keras.Model) -> int:
+    """Multiply-adds of the convolutions and dense layers for one picture."""
+    total = 0
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            _, height, width, _ = layer.output.shape
+            total += height * width * int(np.prod(layer.kernel.shape))
+        elif isinstance(layer, keras.layers.Dense):
+            total += int(np.prod(ops.shape(layer.kernel)))
+    return total

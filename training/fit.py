@@ -1,0 +1,294 @@
+"""The loop: steps, epochs, checkpoints, resume. It runs on any Keras backend."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+
+from contract.errors import KernelscopeError, UsageError
+from training import checkpoint, networks
+from training.augment import Batch, Draw
+from training.data import Dataset, Split
+from training.optimisers import Lookahead
+from training.progress import Log, Row
+from training.recipes import Recipe
+
+CHECKPOINT_SECONDS: Final = 60.0
+"""A run that is killed loses at most about this much, and never more than an epoch."""
+_EVALUATION_BATCH: Final = 500
+
+
+class Interrupted(KernelscopeError):
+    """The run was asked to stop; it has been saved and can go on."""
+
+    exit_code = 130
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run may set.
+
+    Attributes:
+        epochs, batch_size: the recipe's own where None.
+        seed: of initial weights, order and augmentation.
+        time_budget: seconds in which the run shall end, None for no limit. The schedule follows whichever is further,
+            the epochs or the clock, so that a run that is cut short has still come down to its last, lowest rate.
+        precision: what layers compute in.
+    """
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    seed: int = 0
+    time_budget: float | None = None
+    precision: networks.Precision = "float32"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run's end: the model, its history, and how long it computed in all, pauses left out, in seconds."""
+
+    model: keras.Model
+    history: list[Row]
+    seconds: float
+
+
+def fit(recipe: Recipe, data: Dataset, options: Options, folder: Path, *, resume: bool, console: Console) -> Trained:
+    """Train a recipe's network.
+
+    Args:
+        recipe: what to do.
+        data: where the training and validation pictures come from.
+        options: what differs from the recipe.
+        folder: for checkpoints and logs.
+        resume: go on from the checkpoint in `folder`, if there is one.
+        console: where progress is shown.
+
+    Raises:
+        UsageError: `folder` holds an unfinished run and `resume` is not set, or one of another recipe, data or seed.
+        Interrupted: SIGINT or SIGTERM came; the state has been saved.
+        KernelscopeError: the loss is no number any more; the last good checkpoint is kept.
+    """
+    return _Run(recipe, data, options, folder, resume, console).run()
+
+
+def predict(model: keras.Model, pictures: Batch) -> npt.NDArray[np.float32]:
+    """Logits, float32 (N, classes), of uint8 pictures (N, H, W, 3); computed in batches."""
+    outputs = [
+        np.asarray(model.predict_on_batch(pictures[i : i + _EVALUATION_BATCH].astype(np.float32)))
+        for i in range(0, len(pictures), _EVALUATION_BATCH)
+    ]
+    return np.concatenate(outputs).astype(np.float32)
+
+
+class _Run:
+    def __init__(
+        self, recipe: Recipe, data: Dataset, options: Options, folder: Path, resume: bool, console: Console
+    ) -> None:
+        self.recipe, self.data, self.folder, self.console = recipe, data, folder, console
+        self.epochs = options.epochs or recipe.epochs
+        self.batch_size = min(options.batch_size or recipe.batch_size, len(data.train))
+        self.seed, self.budget = options.seed, options.time_budget
+        self.steps_an_epoch = len(data.train) // self.batch_size  # the last, smaller batch is left for next time
+        keras.utils.set_random_seed(options.seed)
+        with networks.precision(options.precision):
+            self.model = recipe.network.build(data.size, len(data.labels))
+        networks.whiten(self.model, data.train.images)
+        self.optimiser = recipe.optimiser.make()
+        self.optimiser.build(self.model.trainable_variables)
+        self.model.compile(
+            self.optimiser,
+            keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
+            metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        )
+        self.lookahead = Lookahead(self.model.weights) if recipe.lookahead else None
+        self.step, self.seconds, self.history = 0, 0.0, list[Row]()
+        self.sums = np.zeros(2)  # loss and accuracy of this epoch so far
+        self.coins = np.random.default_rng([self.seed, 0]).random(len(data.train)) < 0.5
+        self.stop = threading.Event()
+        self._take_up(resume)
+
+    # --- the loop
+
+    def run(self) -> Trained:
+        if self.progress >= 1:  # a finished run is taken up: what comes after it can be done again
+            return Trained(self.model, self.history, self.seconds)
+        started, saved = time.monotonic() - self.seconds, time.monotonic()
+        with Log(self.folder, self.console, self.history) as log, self._stoppable():
+            for x, y in self._batches():
+                self.optimiser.learning_rate = self.recipe.optimiser.rate * self.recipe.schedule.at(self.progress)
+                figures = np.array([float(v) for v in self.model.train_on_batch(x, y)])
+                if not np.isfinite(figures).all():
+                    raise KernelscopeError(self._diverged(float(figures[0])))
+                # Keras returns the running mean since the metrics were reset; the reset is ours, at each step
+                self.model.reset_metrics()
+                self.sums += figures
+                self.step += 1
+                self.seconds = time.monotonic() - started
+                if self.lookahead:
+                    self.lookahead.step(self.step, self.progress)
+                epoch_ends = self.step % self.steps_an_epoch == 0
+                ends = self.progress >= 1
+                if ends and self.lookahead:
+                    self.lookahead.finish()
+                log.step(self.step, self._expected_steps(), self._note())
+                if epoch_ends or ends:
+                    log.epoch(self._end_epoch(), self.epochs)
+                if epoch_ends or ends or self.stop.is_set() or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    self._save(done=ends)
+                    saved = time.monotonic()
+                if ends:
+                    break
+                if self.stop.is_set():
+                    raise Interrupted(f"stopped at step {self.step} and saved to {self.folder}")
+        return Trained(self.model, self.history, self.seconds)
+
+    @property
+    def progress(self) -> float:
+        """How far the run is, from 0 to 1, by its steps or by its time budget, whichever is further."""
+        by_steps = self.step / (self.epochs * self.steps_an_epoch)
+        return min(1.0, max(by_steps, self.seconds / self.budget if self.budget else 0.0))
+
+    def _expected_steps(self) -> int:
+        return max(self.step, math.ceil(self.step / self.progress)) if self.progress else 1
+
+    def _note(self) -> str:
+        steps = (self.step - 1) % self.steps_an_epoch + 1
+        loss, accuracy = self.sums / steps if self.sums.any() else (0.0, 0.0)
+        return f"epoch {self.step / self.steps_an_epoch:.1f}  loss {loss:.3f}  accuracy {accuracy:.1%}"
+
+    def _end_epoch(self) -> Row:
+        steps = (self.step - 1) % self.steps_an_epoch + 1
+        logits = predict(self.model, self.data.validation.images)
+        loss, accuracy = _score(logits, self.data.validation)
+        row: Row = {
+            "epoch": math.ceil(self.step / self.steps_an_epoch),
+            "step": self.step,
+            "loss": round(float(self.sums[0]) / steps, 6),
+            "accuracy": round(float(self.sums[1]) / steps, 6),
+            "validation_loss": round(loss, 6),
+            "validation_accuracy": round(accuracy, 6),
+            "rate": round(float(self.recipe.optimiser.rate * self.recipe.schedule.at(self.progress)), 8),
+            "seconds": round(self.seconds, 2),
+        }
+        self.history.append(row)
+        self.sums = np.zeros(2)
+        return row
+
+    # --- batches
+
+    def _batches(self) -> Iterator[tuple[Batch, Batch]]:
+        """Batches from the present step on, without end; the next is made while one is trained on."""
+        with ThreadPoolExecutor(1, thread_name_prefix="augment") as pool:
+            step = self.step
+            coming = pool.submit(self._batch, step)
+            while True:
+                batch = coming.result()
+                step += 1
+                coming = pool.submit(self._batch, step)
+                yield batch
+
+    def _batch(self, step: int) -> tuple[Batch, Batch]:
+        epoch, place = divmod(step, self.steps_an_epoch)
+        order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.data.train))
+        chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
+        draw = Draw(epoch, np.random.default_rng([self.seed, 2, step]), self.coins[chosen])
+        pictures: Batch = self.data.train.images[chosen]
+        for transform in self.recipe.augmentation:
+            pictures = transform(pictures, draw)
+        one_hot = np.eye(len(self.data.labels), dtype=np.float32)[self.data.train.labels[chosen]]
+        return pictures.astype(np.float32), one_hot
+
+    # --- state
+
+    def _notes(self) -> dict[str, Any]:
+        return {
+            "recipe": self.recipe.name,
+            "data": self.data.checksum,
+            "pictures": len(self.data.train),
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+        }
+
+    def _save(self, *, done: bool) -> None:
+        arrays = {"weights": self.model.weights, "optimiser": self.optimiser.variables}
+        if self.lookahead:
+            arrays["slow"] = self.lookahead.slow
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "history": self.history,
+            "sums": self.sums.tolist(),
+            "done": done,
+        }
+        groups = {name: [keras.ops.convert_to_numpy(v) for v in group] for name, group in arrays.items()}
+        checkpoint.Checkpoint(groups, {**self._notes(), **state}).write(self.folder)
+
+    def _take_up(self, resume: bool) -> None:
+        found = checkpoint.read(self.folder)
+        if found is None:
+            return
+        notes = found.notes
+        if not resume:
+            raise UsageError(
+                f"{self.folder} holds a run at step {notes['step']}: add --resume to go on with it, "
+                "or --run another-folder to start a new one"
+            )
+        for key, wanted in self._notes().items():
+            if notes[key] != wanted:
+                raise UsageError(
+                    f"{self.folder} holds a run with {key} {notes[key]}, not {wanted}: "
+                    "resume it as it was started, or give another --run"
+                )
+        for variable, value in zip(self.model.weights, found.arrays["weights"], strict=True):
+            variable.assign(value)
+        for variable, value in zip(self.optimiser.variables, found.arrays["optimiser"], strict=True):
+            variable.assign(value)
+        if self.lookahead:
+            self.lookahead.slow = [keras.ops.convert_to_tensor(value) for value in found.arrays["slow"]]
+        self.step, self.seconds, self.history = notes["step"], notes["seconds"], notes["history"]
+        self.sums = np.array(notes["sums"])
+        self.console.print(f"resuming at step {self.step}, after {self.seconds:.0f} s of training", highlight=False)
+
+    def _diverged(self, loss: float) -> str:
+        kept = f"; the last good checkpoint is in {self.folder}" if (self.folder / checkpoint.FILE).is_file() else ""
+        return f"the loss is {loss} at step {self.step + 1}{kept}: lower the learning rate or raise --batch-size"
+
+    @contextmanager
+    def _stoppable(self) -> Iterator[None]:
+        """In this block the first SIGINT or SIGTERM asks for a stop after the step; a second one is not waited for."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            if self.stop.is_set():
+                raise KeyboardInterrupt
+            self.stop.set()
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _score(logits: npt.NDArray[np.float32], split: Split) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy."""
+    shifted = logits - logits.max(1, keepdims=True)
+    of_label = shifted[np.arange(len(split)), split.labels] - np.log(np.exp(shifted).sum(1))
+    return float(-of_label.mean()), float((logits.argmax(1) == split.labels).mean())

@@ -1,0 +1,128 @@
+"""The whole training job, step by step: load, fit, calibrate, export, check, test, publish."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from contract import bundle, repository
+from contract.images import Fit
+from training import calibrate, data, evaluate, export, fit, machine, report
+from training.fit import Options
+from training.progress import counting
+from training.recipes import Recipe
+
+_NAMED: Final = 3
+"""How many unreadable pictures are named before they are only counted."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train, on what, and where to publish it.
+
+    Attributes:
+        recipe: the recipe.
+        source: where the labelled pictures are; see `data.load`.
+        output: the repository to publish into.
+        run: the folder for checkpoints and logs.
+        name: the model's name; the data's own where None.
+        size: height and width to bring pictures to; the data's own where None.
+        fit: how a picture of another shape takes that size.
+        validation_fraction: how much of the training pictures is held out.
+        options: what differs from the recipe.
+        resume: whether to go on with the run in `run`.
+        command: what a person typed, for the card.
+    """
+
+    recipe: Recipe
+    source: str
+    output: Path
+    run: Path
+    name: str | None
+    size: tuple[int, int] | None
+    fit: Fit
+    validation_fraction: float
+    options: Options
+    resume: bool
+    command: str
+
+
+def run(job: Job, console: Console) -> bundle.Bundle:
+    """Do the job; returns the published bundle. Raises what its steps raise; nothing is published then."""
+    with counting(console, "reading pictures") as progress:
+        pictures = data.load(
+            job.source,
+            size=job.size,
+            fit=job.fit,
+            validation_fraction=job.validation_fraction,
+            progress=progress,
+        )
+    name = repository.check_name(job.name or pictures.name)
+    commit = machine.commit()  # now: the files may change while the run goes on, the code that runs does not
+    _announce(job, pictures, console)
+    trained = fit.fit(job.recipe, pictures, job.options, job.run, resume=job.resume, console=console)
+
+    export.require_tensorflow()
+    network, classes = job.recipe.network, len(pictures.labels)
+    reference = export.in_form(network, trained.model, classes, for_export=False)
+    held_out = pictures.validation
+    temperature = calibrate.temperature(fit.predict(reference, held_out.images), held_out.labels)
+    proto = export.convert(export.in_form(network, trained.model, classes, for_export=True), temperature)
+    card = bundle.Card(
+        name=name,
+        labels=pictures.labels,
+        height=pictures.size[0],
+        width=pictures.size[1],
+        fit=job.fit,
+        temperature=temperature,
+        data=pictures.describe(),
+        training={
+            "recipe": job.recipe.name,
+            "command": job.command,
+            "seed": job.options.seed,
+            "epochs": trained.history[-1]["epoch"],
+            "batch_size": job.options.batch_size or job.recipe.batch_size,
+            "precision": job.options.precision,
+            "seconds": round(trained.seconds, 1),
+            "hardware": machine.hardware(),
+            "versions": machine.versions(),
+            "commit": commit,
+        },
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    with repository.staging(job.output, name) as staged:
+        draft = export.write(proto, card, staged)
+        cost = {
+            "parameters": reference.count_params(),
+            "multiply_adds": export.multiply_adds(reference),
+            "bytes": draft.model.stat().st_size,
+            "dtype": "float32",
+            "parity": export.check_parity(draft, reference, held_out.images),
+            "latency_ms": round(evaluate.latency(draft), 2),
+        }
+        split, of = (pictures.test, "test") if pictures.test else (held_out, "validation")
+        with counting(console, f"the {of} split") as progress:
+            score = evaluate.evaluate(draft, split, of, progress)
+        card = dataclasses.replace(card, cost=cost, accuracy=score.describe())
+        export.write(proto, card, staged)
+        (staged / bundle.README).write_text(report.markdown(card), encoding="utf-8")
+        return bundle.read(repository.publish(staged))
+
+
+def _announce(job: Job, pictures: data.Dataset, console: Console) -> None:
+    for line in pictures.skipped[:_NAMED]:
+        console.print(f"[yellow]skipped[/] {line}", highlight=False, soft_wrap=True)
+    if len(pictures.skipped) > _NAMED:
+        console.print(f"[yellow]skipped[/] {len(pictures.skipped)} unreadable pictures in all", highlight=False)
+    height, width = pictures.size
+    tests = f", {len(pictures.test):,} to test" if pictures.test else ""
+    console.print(
+        f"{len(pictures.train):,} pictures of {width}x{height} in {len(pictures.labels)} classes to train on, "
+        f"{len(pictures.validation):,} held out{tests}; recipe {job.recipe.name}, {job.options.precision}",
+        highlight=False,
+    )

@@ -1,0 +1,92 @@
+"""What a person sees of a run, and its logs: a bar with the time left, `log.csv`, TensorBoard's event files."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+COLUMNS = ("epoch", "step", "loss", "accuracy", "validation_loss", "validation_accuracy", "rate", "seconds")
+Row = dict[str, Any]
+"""One epoch: `COLUMNS` and their values."""
+
+
+def bar(console: Console) -> Progress:
+    """A progress bar with the time left; drawn on a terminal only."""
+    return Progress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("elapsed, left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+@contextmanager
+def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for work whose size becomes known as it begins: a function of done and total."""
+    with bar(console) as progress:
+        task = progress.add_task(what, total=None, note="")
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+class Log:
+    """A run's log, on the console and in its folder.
+
+    Args:
+        folder: where `log.csv` and the events go.
+        console: a line an epoch is printed there, and on a terminal a bar while an epoch runs.
+        history: the epochs of the run that this one goes on from; the files are brought back to them.
+    """
+
+    def __init__(self, folder: Path, console: Console, history: list[Row]) -> None:
+        # TensorBoard's writer works without TensorFlow
+        from tensorboard.summary import Writer
+
+        self.console = console
+        self.progress = bar(console)
+        self.path = folder / "log.csv"
+        folder.mkdir(parents=True, exist_ok=True)
+        with self.path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(history)
+        self.events = Writer(str(folder / "events"))
+        self.task = self.progress.add_task("training", total=1, note="")
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+        self.events.close()
+
+    def step(self, done: int, total: int, note: str) -> None:
+        """After each step: steps done, steps in all as far as is known, and the figures to show."""
+        self.progress.update(self.task, completed=done, total=total, note=note)
+
+    def epoch(self, row: Row, epochs: int) -> None:
+        """After each epoch: its row, and the number of epochs planned."""
+        with self.path.open("a", newline="") as file:
+            csv.DictWriter(file, COLUMNS).writerow(row)
+        for name in COLUMNS[2:]:
+            self.events.add_scalar(name, row[name], step=row["epoch"])
+        self.events.flush()
+        self.console.print(
+            f"epoch {row['epoch']:>3}/{epochs}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.2%}  "
+            f"validation {row['validation_accuracy']:.2%}  {row['seconds']:.0f} s",
+            highlight=False,
+        )
