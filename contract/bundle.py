@@ -139,14 +139,14 @@ def read(folder: Path) -> Bundle:
     """Read a bundle's card and see that its model is there; the model itself is not loaded.
 
     Raises:
-        BundleNotFound: there is no such folder, or it holds no bundle.
-        BundleError: the card cannot be read.
+        BundleNotFound: there is no such folder.
+        BundleError: it holds no bundle, or the card cannot be read.
     """
     if not folder.is_dir():
         raise BundleNotFound(f"{folder} is not a folder: give the folder that holds {MODEL} and {CARD}")
     for name in (MODEL, CARD):
         if not (folder / name).is_file():
-            raise BundleNotFound(f"{folder} has no {name}: it is not a bundle (models/<name>/<version>/)")
+            raise BundleError(f"{folder} has no {name}: it is not a bundle (models/<name>/<version>/)")
     path = folder / CARD
     try:
         text = path.read_text(encoding="utf-8")

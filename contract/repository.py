@@ -1,7 +1,7 @@
 """A repository of bundles on disk: `<root>/<name>/<version>/`, versions being whole numbers from 1.
 
-Publishing is one rename: a reader sees a version whole or not at all, and a crash leaves at most a hidden folder
-(`.staging-*`) that the next publishing sweeps away.
+Publishing is one rename: a reader sees a version whole or not at all, and a crash leaves at most a hidden folder,
+`.staging-*`, that nobody reads.
 """
 
 from __future__ import annotations
@@ -84,6 +84,7 @@ def staging(root: Path, name: str) -> Iterator[Path]:
     """
     check_name(name)
     parent = root / name
+    made = [folder for folder in (parent, root) if not folder.exists()]
     try:
         parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=_STAGING, dir=parent))
@@ -94,8 +95,9 @@ def staging(root: Path, name: str) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        if parent.is_dir() and not any(parent.iterdir()):
-            parent.rmdir()
+        for empty in made:
+            if empty.is_dir() and not any(empty.iterdir()):
+                empty.rmdir()
 
 
 def publish(staged: Path) -> Path:

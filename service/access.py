@@ -35,7 +35,7 @@ class Access:
             return
         start = time.perf_counter()
         identity = _identity(scope)
-        scope.setdefault("state", {})["request_id"] = identity.decode()
+        scope.setdefault("state", {})["arrived"] = start
         status = _CLIENT_GONE
 
         async def answer(message: Message) -> None:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import signal
+import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
+from contract.errors import KernelscopeError
 from service import refusals
 from service.access import Access
 from service.decoder import Decoder
 from service.engine import cores
+from service.keys import Keys
 from service.metrics import Metrics
 from service.registry import Registry
-from service.routes import health, predict
+from service.routes import health, open_inference, predict, tensorflow_serving
 from service.settings import Settings
 from service.state import State
+from service.version import VERSION
+
+log = logging.getLogger("kernelscope")
 
 DESCRIPTION = (
     "Says what is in a picture. Every refusal is `{'error': {'code', 'message'}}` and says what would be right."
@@ -37,22 +47,46 @@ def create_app(settings: Settings) -> FastAPI:
         Decoder(metrics, threads=cores(), max_pixels=settings.max_pixels),
     )
 
-    state.registry.load()
+    state.registry.start()
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         state.ready = True
+        watch = asyncio.create_task(_watch(state))
         try:
             yield
         finally:
             state.draining = True
+            watch.cancel()
             state.decoder.close()
             state.registry.close()
 
-    app = FastAPI(title="Kernelscope", description=DESCRIPTION, version="0.1.0", lifespan=life)
+    app = FastAPI(title="Kernelscope", description=DESCRIPTION, version=VERSION, lifespan=life)
     app.state.kernelscope = state
     app.include_router(predict.router)
     app.include_router(health.router)
+    app.include_router(open_inference.router)
+    app.include_router(tensorflow_serving.router)
     refusals.install(app)
+    if settings.api_keys:
+        app.add_middleware(Keys, settings=settings)
+    if settings.cors_origins:
+        origins = [origin.strip() for origin in settings.cors_origins.split(",")]
+        app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
     app.add_middleware(Access, metrics=metrics, log_requests=settings.log_requests)
     return app
+
+
+async def _watch(state: State) -> None:
+    """Look for new versions now and then, as long as the application lives; on SIGHUP, at once."""
+    look = asyncio.Event()
+    if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, look.set)
+    while True:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(look.wait(), state.settings.watch or None)
+        look.clear()
+        try:
+            await state.registry.sync()
+        except (OSError, KernelscopeError) as error:  # the folder is gone, say: what is loaded goes on serving
+            log.error("%s cannot be looked through: %s", state.settings.models, error)  # noqa: TRY400

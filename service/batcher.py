@@ -1,6 +1,7 @@
 """Many callers, few batches: what waits is run together as soon as the model is free, and never waits when it is.
 
-Everything but the model's run happens on the event loop, so there is no lock; the run has a thread of its own.
+Everything but the model's run happens on the event loop, so there is no lock; the run has a thread of its own. A caller
+that is cancelled, because its deadline has passed or its client has left, leaves the queue before it costs a run.
 """
 
 from __future__ import annotations
@@ -32,17 +33,36 @@ class Runner(Protocol):
 
 
 class Watcher(Protocol):
-    """What is told of each batch."""
+    """What is told of each batch, on the batcher's thread."""
 
     def __call__(self, pictures: int, waited: float, took: float) -> None:
         """`pictures` in the batch, seconds that its oldest one `waited`, seconds that the run `took`."""
 
 
-@dataclass(slots=True)
-class _Waiting:
+class _Request:
+    """Pictures of one caller, which may be run in several batches."""
+
+    __slots__ = ("answer", "pictures", "rows", "since", "taken")
+
+    def __init__(self, pictures: Pixels, answer: asyncio.Future[Probabilities]) -> None:
+        self.pictures, self.answer = pictures, answer
+        self.since = time.perf_counter()
+        self.taken = 0
+        self.rows: list[Probabilities] = []
+
+    def add(self, rows: Probabilities) -> None:
+        """Rows come in order, for there is one thread."""
+        self.rows.append(rows)
+        if sum(map(len, self.rows)) == len(self.pictures):
+            self.answer.set_result(self.rows[0] if len(self.rows) == 1 else np.concatenate(self.rows))
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Some of a request's pictures: its share of a batch."""
+
+    request: _Request
     pictures: Pixels
-    answer: asyncio.Future[Probabilities]
-    since: float
 
 
 class Batcher:
@@ -53,45 +73,54 @@ class Batcher:
         watch: told of each batch.
         max_batch_size: pictures in a batch at most; a request of more is split and joined.
         max_queue: pictures that may wait.
+        max_queue_delay: seconds that a free model waits for a batch to fill. On a CPU a larger batch is hardly cheaper
+            a picture, so waiting costs latency and brings nothing; it is for accelerators.
     """
 
-    def __init__(self, run: Runner, watch: Watcher, *, max_batch_size: int, max_queue: int) -> None:
+    def __init__(
+        self, run: Runner, watch: Watcher, *, max_batch_size: int, max_queue: int, max_queue_delay: float = 0.0
+    ) -> None:
         self._run, self._watch = run, watch
-        self._max_batch_size, self._max_queue = max_batch_size, max_queue
-        self._queue: deque[_Waiting] = deque()
-        self._busy = False
+        self._max_batch_size, self._max_queue, self._max_queue_delay = max_batch_size, max_queue, max_queue_delay
+        self._queue: deque[_Request] = deque()
+        self._running = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self.depth = 0
         """Pictures waiting now."""
 
     async def submit(self, pictures: Pixels) -> Probabilities:
-        """Probabilities, float32 (N, classes), of pictures, uint8 (N, H, W, 3).
-
-        A caller that is cancelled leaves the queue, and its pictures are not run.
+        """Probabilities, float32 (N, classes), of pictures, uint8 (N, H, W, 3), one or more.
 
         Raises:
             Overloaded: more pictures wait than `max_queue`; nothing was queued.
         """
-        if self.depth + len(pictures) > max(self._max_queue, len(pictures)):
+        # a request that is larger than the queue is taken where nothing waits, or it could never be answered
+        if self.depth and self.depth + len(pictures) > self._max_queue:
             raise Overloaded
         loop = asyncio.get_running_loop()
-        size = self._max_batch_size
-        parts = [
-            _Waiting(pictures[i : i + size], loop.create_future(), time.perf_counter())
-            for i in range(0, len(pictures), size)
-        ]
-        for part in parts:
-            self._queue.append(part)
-            self.depth += len(part.pictures)
+        request = _Request(pictures, loop.create_future())
+        self._queue.append(request)
+        self.depth += len(pictures)
+        self._idle.clear()
         self._take(loop)
         try:
-            if len(parts) == 1:
-                return await parts[0].answer
-            return np.concatenate(await asyncio.gather(*(part.answer for part in parts)))
-        except BaseException:
-            for part in parts:
-                part.answer.cancel()
+            return await request.answer
+        except asyncio.CancelledError:
+            self.depth -= len(pictures) - request.taken
+            request.taken = len(pictures)
             raise
+
+    @property
+    def free(self) -> bool:
+        """Whether a request that comes now is run at once."""
+        return not self._running and not self._queue
+
+    async def drain(self) -> None:
+        """Wait until nothing waits and nothing runs."""
+        await self._idle.wait()
 
     def close(self) -> None:
         """End the thread, after the run that is under way."""
@@ -99,40 +128,66 @@ class Batcher:
 
     def _take(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start a batch of what waits, if the model is free."""
-        if self._busy:
+        if self._running or (self._max_queue_delay and self._rather_wait(loop)):
             return
-        batch: list[_Waiting] = []
-        count = 0
-        while self._queue and count + len(self._queue[0].pictures) <= self._max_batch_size:
-            part = self._queue.popleft()
-            self.depth -= len(part.pictures)
-            if not part.answer.done():  # cancelled: its caller is gone
-                batch.append(part)
-                count += len(part.pictures)
+        batch: list[_Span] = []
+        room = self._max_batch_size
+        while self._queue and room:
+            request = self._queue[0]
+            pictures = request.pictures[request.taken : request.taken + room]
+            request.taken += len(pictures)
+            if request.taken == len(request.pictures):
+                self._queue.popleft()
+            if len(pictures):  # none are left of a request that was cancelled
+                batch.append(_Span(request, pictures))
+                room -= len(pictures)
         if batch:
-            self._busy = True
+            self._running = self._max_batch_size - room
+            self.depth -= self._running
             task = loop.run_in_executor(self._thread, self._infer, batch)
-            task.add_done_callback(lambda done: self._deliver(loop, batch, done))
+            task.add_done_callback(lambda done: self._deliver(loop, batch, done.result()))
+        elif not self._queue:
+            self._idle.set()
 
-    def _infer(self, batch: list[_Waiting]) -> Probabilities:
+    def _rather_wait(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether a fuller batch may still come; if so, a timer takes what has come by then."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if not self._queue or self.depth >= self._max_batch_size:
+            return False
+        left = self._queue[0].since + self._max_queue_delay - time.perf_counter()
+        if left <= 0:
+            return False
+        self._timer = loop.call_later(left, self._take, loop)
+        return True
+
+    def _infer(self, batch: list[_Span]) -> list[Probabilities | Exception]:
         start = time.perf_counter()
-        pictures = batch[0].pictures if len(batch) == 1 else np.concatenate([part.pictures for part in batch])
-        answer = self._run(pictures)
-        self._watch(len(pictures), start - batch[0].since, time.perf_counter() - start)
-        return answer
+        pictures = batch[0].pictures if len(batch) == 1 else np.concatenate([span.pictures for span in batch])
+        results: list[Probabilities | Exception]
+        try:
+            rows = self._run(pictures)
+            ends = np.cumsum([len(span.pictures) for span in batch])
+            results = list(np.split(rows, ends[:-1]))
+        except Exception as error:  # whatever a model's run raises is its callers' to know
+            # one that fails must not fail those it was joined with: each has a run of its own
+            results = [error] if len(batch) == 1 else [self._infer([span])[0] for span in batch]
+        self._watch(len(pictures), start - batch[0].request.since, time.perf_counter() - start)
+        return results
 
     def _deliver(
-        self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting], done: asyncio.Future[Probabilities]
+        self, loop: asyncio.AbstractEventLoop, batch: list[_Span], results: list[Probabilities | Exception]
     ) -> None:
-        self._busy = False
+        self._running = 0
         self._take(loop)  # before the answers are handed out: the model goes on while replies are written
-        error = done.exception()
-        start = 0
-        for part in batch:
-            end = start + len(part.pictures)
-            if not part.answer.done():
-                if error:
-                    part.answer.set_exception(error)
-                else:
-                    part.answer.set_result(done.result()[start:end])
-            start = end
+        for span, result in zip(batch, results, strict=True):
+            answer = span.request.answer
+            if answer.done():
+                continue  # cancelled, or another of its batches failed
+            if isinstance(result, Exception):
+                self.depth -= len(span.request.pictures) - span.request.taken
+                span.request.taken = len(span.request.pictures)
+                answer.set_exception(result)
+            else:
+                span.request.add(result)

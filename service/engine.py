@@ -57,14 +57,14 @@ class Engine:
         (probabilities,) = self._session.run([bundle.PROBABILITIES], {bundle.INPUT: pictures})
         return np.asarray(probabilities, np.float32)
 
-    def warm(self, batch_sizes: tuple[int, ...]) -> None:
-        """Run grey pictures at each batch size, so that no request pays for a first time.
+    def warm(self, max_batch_size: int) -> None:
+        """Run grey pictures at batch sizes of 1, 2, 4 ... and the largest, so that no request pays for a first time.
 
         Raises:
             BundleError: the model fails, or answers with what are no probabilities.
         """
         card = self.bundle.card
-        for size in batch_sizes:
+        for size in {*(2**i for i in range(max_batch_size.bit_length())), max_batch_size}:
             grey = np.full((size, card.height, card.width, 3), 127, np.uint8)
             try:
                 answer = self.run(grey)

@@ -50,7 +50,15 @@ class Metrics:
             "kernelscope_refused_pictures", "Pictures that could not be read.", ("code",), registry=registry
         )
         self.shed = Counter(
-            "kernelscope_shed_requests", "Requests refused because too many wait.", model, registry=registry
+            "kernelscope_shed_requests",
+            "Requests refused for want of capacity: queue_full, or deadline.",
+            ("reason",),
+            registry=registry,
+        )
+        for reason in ("queue_full", "deadline"):
+            self.shed.labels(reason)
+        self.cancelled = Counter(
+            "kernelscope_cancelled_requests", "Requests whose client left while they waited.", registry=registry
         )
         self.queue_seconds = Histogram(
             "kernelscope_queue_seconds",

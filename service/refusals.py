@@ -1,4 +1,4 @@
-"""Refusals of a request, and how each becomes a reply: `{"error": {"code", "message"}}`."""
+"""Refusals of a request, and how each becomes a reply: `{"error": {"code", "message"}}`, or its protocol's own."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ class Refusal(Exception):
         self.status, self.code = status, code
 
 
-def reply(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """An error's reply."""
-    return JSONResponse({"error": {"code": code, "message": message}}, status, headers=headers)
+def reply(path: str, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """An error's reply, in the shape of the protocol that `path` belongs to."""
+    error = message if path.startswith(("/v1/", "/v2/")) else {"code": code, "message": message}
+    return JSONResponse({"error": error}, status, headers=headers)
 
 
 def install(app: FastAPI) -> None:
@@ -33,21 +34,25 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Refusal)
     async def refusal(request: Request, error: Refusal) -> JSONResponse:
-        return reply(error.status, error.code, str(error))
+        return reply(request.url.path, error.status, error.code, str(error))
 
     @app.exception_handler(PictureError)
     async def picture(request: Request, error: PictureError) -> JSONResponse:
-        return reply(error.status, error.code, str(error))
+        return reply(request.url.path, error.status, error.code, str(error))
 
     @app.exception_handler(BundleNotFound)
     async def not_found(request: Request, error: BundleNotFound) -> JSONResponse:
-        return reply(HTTPStatus.NOT_FOUND, "unknown_model", str(error))
+        return reply(request.url.path, HTTPStatus.NOT_FOUND, "unknown_model", str(error))
 
     @app.exception_handler(Overloaded)
     async def overloaded(request: Request, error: Overloaded) -> JSONResponse:
         message = "too many pictures wait for the model: try again in a moment"
         return reply(
-            HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", message, headers={"Retry-After": str(_RETRY_SECONDS)}
+            request.url.path,
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "overloaded",
+            message,
+            headers={"Retry-After": str(_RETRY_SECONDS)},
         )
 
     @app.exception_handler(RequestValidationError)
@@ -55,6 +60,7 @@ def install(app: FastAPI) -> None:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"][1:])) or str(first["loc"][0])
         return reply(
+            request.url.path,
             HTTPStatus.UNPROCESSABLE_ENTITY,
             "invalid_parameter",
             f"{where} is {str(first.get('input'))[:80]!r}: {first['msg'].lower()}",
@@ -68,9 +74,11 @@ def install(app: FastAPI) -> None:
             HTTPStatus.METHOD_NOT_ALLOWED: f"{request.url.path} does not take {request.method}",
         }
         code = status.phrase.lower().replace(" ", "_")
-        return reply(status, code, messages.get(status, str(error.detail)), dict(error.headers or {}))
+        return reply(request.url.path, status, code, messages.get(status, str(error.detail)), dict(error.headers or {}))
 
     @app.exception_handler(Exception)
     async def fault(request: Request, error: Exception) -> JSONResponse:
         # the server's fault, never the client's; the trace is in the log
-        return reply(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "the service failed; its log says why")
+        return reply(
+            request.url.path, HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "the service failed; its log says why"
+        )

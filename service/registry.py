@@ -1,17 +1,77 @@
-"""Which models are loaded, and what answers for each: an engine behind a batcher."""
+"""Which versions of which models answer requests: load, warm, swap, retire, go back.
+
+A version is loaded and warmed beside the one that serves; only then does it take its place, in one assignment on the
+event loop. The one before finishes what it has accepted and is let go. What cannot be served is refused, and what
+served goes on.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from contract import repository
 from contract.bundle import MODEL, Bundle, Card
-from contract.errors import BundleError, BundleNotFound, UsageError
+from contract.errors import BundleError, BundleNotFound, KernelscopeError, UsageError
 from service.batcher import Batcher
 from service.engine import Engine
 from service.metrics import Metrics
 from service.settings import Settings
+
+log = logging.getLogger("kernelscope")
+
+Status = Literal["ready", "refused", "available"]
+
+
+@dataclass
+class Stats:
+    """What a version has run since it was loaded; told by its batcher's thread, read by whoever asks."""
+
+    batches: dict[int, list[float]] = field(default_factory=dict)
+    """By size: how many batches, and seconds that they took in all."""
+    waited: float = 0.0
+    last: float = 0.0
+
+    def add(self, pictures: int, waited: float, took: float) -> None:
+        """One more batch."""
+        count = self.batches.setdefault(pictures, [0, 0.0])
+        count[0] += 1
+        count[1] += took
+        self.waited += waited
+        self.last = time.time()
+
+    def describe(self, name: str, version: int) -> dict[str, Any]:
+        """As the statistics extension of the Open Inference Protocol shows it."""
+        batches = dict(self.batches)
+        runs = int(sum(count for count, _ in batches.values()))
+        pictures = int(sum(size * count for size, (count, _) in batches.items()))
+        took = sum(seconds for _, seconds in batches.values())
+
+        def part(count: int, seconds: float) -> dict[str, int]:
+            return {"count": count, "ns": round(seconds * 1e9)}
+
+        return {
+            "name": name,
+            "version": str(version),
+            "last_inference": round(self.last * 1000),
+            "inference_count": pictures,
+            "execution_count": runs,
+            "inference_stats": {
+                "success": part(runs, self.waited + took),
+                "fail": part(0, 0),
+                "queue": part(runs, self.waited),
+                "compute_input": part(runs, 0),
+                "compute_infer": part(runs, took),
+                "compute_output": part(runs, 0),
+            },
+            "batch_stats": [
+                {"batch_size": size, "compute_infer": part(int(count), seconds)}
+                for size, (count, seconds) in sorted(batches.items())
+            ],
+        }
 
 
 @dataclass(frozen=True)
@@ -20,6 +80,7 @@ class Served:
 
     bundle: Bundle
     batcher: Batcher
+    stats: Stats
 
     @property
     def card(self) -> Card:
@@ -37,86 +98,234 @@ class Served:
         return self.bundle.version
 
 
+@dataclass(frozen=True)
+class VersionStatus:
+    """A version in the repository: whether it answers requests, and if it was refused, why."""
+
+    version: int
+    status: Status
+    reason: str = ""
+
+
+@dataclass
+class _Model:
+    served: dict[int, Served] = field(default_factory=dict)
+    refused: dict[int, str] = field(default_factory=dict)
+    pinned: int | None = None
+    unloaded: bool = False
+
+
 class Registry:
-    """The newest version of every model in a repository.
+    """The models of a repository, and what answers for each.
 
     Args:
-        settings: where the repository is, and how models run.
+        settings: where the repository is, which versions are wanted, and how models run.
         metrics: told of batches and loads.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings, self._metrics = settings, metrics
-        self._served: dict[str, Served] = {}
+        self._models: dict[str, _Model] = {}
         self._default = ""
+        self._changing = asyncio.Lock()
 
-    def load(self) -> None:
-        """Load and warm the newest version of every model.
-
-        Raises:
-            BundleError: the repository is empty, or a bundle cannot be loaded or fails its warm-up.
-            UsageError: the default model is not there.
-        """
-        root = self._settings.models
-        names = list(repository.models(root))
-        if not names:
-            raise BundleNotFound(f"{root} holds no model: expected <name>/<version>/{MODEL}")
-        wanted = self._settings.model
-        if wanted and wanted not in names:
-            raise UsageError(f"there is no model {wanted!r} in {root} (models there: {', '.join(names)})")
-        for name in names:
-            self._served[name] = self._start(repository.find(root, name))
-        self._default = wanted or ("cifar10" if "cifar10" in names else names[0])
-
-    def close(self) -> None:
-        """Let go of every model; runs under way end first."""
-        for served in self._served.values():
-            served.batcher.close()
-
-    def get(self, name: str | None = None, version: int | None = None) -> Served:
-        """What answers for a model, the default one where none is named.
-
-        Raises:
-            BundleNotFound: no such model, or not in that version; the message lists what there is.
-        """
-        served = self._served.get(name or self._default)
-        if served is None:
-            raise BundleNotFound(f"there is no model {name!r} (models here: {', '.join(self._served)})")
-        if version is not None and version != served.version:
-            raise BundleNotFound(f"model {served.name!r} is served in version {served.version}, not {version}")
-        return served
-
-    def all(self) -> list[Served]:
-        """Everything that answers requests, by name."""
-        return list(self._served.values())
+    # --- asking
 
     @property
     def default(self) -> str:
         """The name of the model that answers where none is named."""
         return self._default
 
-    def _start(self, of: Bundle) -> Served:
+    def get(self, name: str | None = None, version: int | None = None) -> Served:
+        """What answers for a model: the default one where none is named, its newest version where none is given.
+
+        Raises:
+            BundleNotFound: no such model, or not in that version; the message lists what there is.
+        """
+        model = self._models.get(name or self._default)
+        if model is None or not model.served:
+            there = ", ".join(one for one, found in self._models.items() if found.served) or "none"
+            raise BundleNotFound(f"there is no model {name!r} (models here: {there})")
+        if version is None:
+            return model.served[max(model.served)]
+        if version not in model.served:
+            there = ", ".join(map(str, sorted(model.served)))
+            raise BundleNotFound(
+                f"model {name or self._default!r} is not served in version {version} (versions here: {there})"
+            )
+        return model.served[version]
+
+    def all(self) -> list[Served]:
+        """Every version that answers requests, by name and number."""
+        return [model.served[number] for _, model in sorted(self._models.items()) for number in sorted(model.served)]
+
+    def names(self) -> list[str]:
+        """Every model in the repository or served."""
+        return sorted({*self._models, *repository.models(self._settings.models)})
+
+    def versions(self, name: str) -> list[VersionStatus]:
+        """Every version of a model in the repository or served, oldest first. Raises `BundleNotFound`."""
+        model = self._models.get(name, _Model())
+        numbers = sorted({*model.served, *repository.versions(self._settings.models, name)})
+        if not numbers:
+            raise BundleNotFound(f"there is no model {name!r} (models here: {', '.join(self.names())})")
+        found = []
+        for number in numbers:
+            if number in model.served:
+                found.append(VersionStatus(number, "ready"))
+            elif number in model.refused:
+                found.append(VersionStatus(number, "refused", model.refused[number]))
+            else:
+                found.append(VersionStatus(number, "available"))
+        return found
+
+    # --- changing
+
+    def start(self) -> None:
+        """Load what is wanted, before the first request; this blocks.
+
+        Raises:
+            BundleError: there is no model, or none of a model's versions can be served.
+            UsageError: the default model is not there.
+        """
+        root, wanted = self._settings.models, self._settings.model
+        names = list(repository.models(root))
+        if not names:
+            raise BundleNotFound(f"{root} holds no model: expected <name>/<version>/{MODEL}")
+        if wanted and wanted not in names:
+            raise UsageError(f"there is no model {wanted!r} in {root} (models there: {', '.join(names)})")
+        self._default = wanted or ("cifar10" if "cifar10" in names else names[0])
+        for name in names:
+            model = self._models[name] = _Model()
+            for number in self._wanted(name):
+                try:
+                    self._install(self._load(name, number))
+                except KernelscopeError as error:
+                    self._refuse(name, number, error)
+            if not model.served and model.refused:
+                raise BundleError(model.refused[max(model.refused)])
+
+    async def sync(self) -> None:
+        """Bring what is served in line with the repository and the settings; refusals are logged, never raised."""
+        async with self._changing:
+            for name in self.names():
+                model = self._models.setdefault(name, _Model())
+                if model.unloaded:
+                    continue
+                wanted = self._wanted(name)
+                for number in wanted:
+                    if number not in model.served and number not in model.refused:
+                        try:
+                            await self._swap_in(name, number)
+                        except KernelscopeError as error:
+                            self._refuse(name, number, error)
+                if any(number in model.served for number in wanted):
+                    await self._retire(name, [number for number in model.served if number not in wanted])
+
+    async def load(self, name: str, version: int | None = None) -> None:
+        """Serve a model again, and stay with one version of it if one is given; that is also the way back.
+
+        Raises:
+            BundleNotFound: no such model or version in the repository.
+            BundleError: it cannot be served; what served goes on.
+        """
+        repository.find(self._settings.models, name, version)
+        async with self._changing:
+            model = self._models.setdefault(name, _Model())
+            model.refused.clear()
+            before, model.pinned = model.pinned, version
+            try:
+                for number in self._wanted(name):
+                    if number not in model.served:
+                        await self._swap_in(name, number)
+            except KernelscopeError:
+                model.pinned = before
+                raise
+            model.unloaded = False
+            await self._retire(name, [number for number in model.served if number not in self._wanted(name)])
+
+    async def unload(self, name: str) -> None:
+        """Serve a model no more; requests that it has accepted are answered. Raises `BundleNotFound`."""
+        self.versions(name)
+        async with self._changing:
+            model = self._models.setdefault(name, _Model())
+            model.unloaded = True
+            await self._retire(name, list(model.served))
+
+    def close(self) -> None:
+        """Let go of every model; runs under way end first."""
+        for served in self.all():
+            served.batcher.close()
+
+    # --- how
+
+    def _wanted(self, name: str) -> list[int]:
+        there = repository.versions(self._settings.models, name)
+        policy = str(self._models[name].pinned or self._settings.versions)
+        if policy == "all":
+            return there
+        if policy == "latest":
+            return there[-1:]
+        return [number for number in there if str(number) == policy] or there[-1:]
+
+    async def _swap_in(self, name: str, number: int) -> None:
+        served = await asyncio.to_thread(self._load, name, number)
+        self._install(served)
+        log.info("serving %s %d", name, number)
+
+    def _load(self, name: str, number: int) -> Served:
         start = time.perf_counter()
-        if of.version == 0:
-            raise BundleError(f"{of.folder} is not named by a version number")
-        engine = Engine(of, self._settings.threads)
-        engine.warm((1, self._settings.max_batch_size))
-        name, version = of.folder.parent.name, str(of.version)
-        metrics = self._metrics
-        queue = metrics.queue_seconds.labels(name, version)
-        inference = metrics.inference_seconds.labels(name, version)
-        sizes = metrics.batch_size.labels(name, version)
+        of = repository.find(self._settings.models, name, number)
+        now = self._models[name].served
+        if now:
+            card = now[max(now)].card
+            if (of.card.height, of.card.width) != (card.height, card.width):
+                raise BundleError(
+                    f"version {number} of {name} takes {of.card.height}x{of.card.width} pictures, the one that serves "
+                    f"{card.height}x{card.width}: publish it under another name"
+                )
+        settings, metrics = self._settings, self._metrics
+        engine = Engine(of, settings.threads)
+        engine.warm(settings.max_batch_size)
+        labels = (name, str(number))
+        queue = metrics.queue_seconds.labels(*labels)
+        inference = metrics.inference_seconds.labels(*labels)
+        sizes = metrics.batch_size.labels(*labels)
+
+        stats = Stats()
 
         def watch(pictures: int, waited: float, took: float) -> None:
+            stats.add(pictures, waited, took)
             sizes.observe(pictures)
             queue.observe(waited)
             inference.observe(took)
 
         batcher = Batcher(
-            engine.run, watch, max_batch_size=self._settings.max_batch_size, max_queue=self._settings.max_queue
+            engine.run,
+            watch,
+            max_batch_size=settings.max_batch_size,
+            max_queue=settings.max_queue,
+            max_queue_delay=settings.max_queue_delay,
         )
-        metrics.queue_depth.labels(name, version).set_function(lambda: batcher.depth)
-        metrics.model_info.labels(name, version, of.card.training.get("recipe", "unknown")).set(1)
-        metrics.load_seconds.labels(name, version).set(time.perf_counter() - start)
-        metrics.shed.labels(name, version)
-        return Served(of, batcher)
+        metrics.load_seconds.labels(*labels).set(time.perf_counter() - start)
+        return Served(of, batcher, stats)
+
+    def _install(self, served: Served) -> None:
+        labels = (served.name, str(served.version))
+        self._metrics.queue_depth.labels(*labels).set_function(lambda: served.batcher.depth)
+        self._metrics.model_info.labels(*labels, served.card.training.get("recipe", "unknown")).set(1)
+        self._models[served.name].served[served.version] = served
+
+    async def _retire(self, name: str, numbers: list[int]) -> None:
+        for number in numbers:
+            served = self._models[name].served.pop(number)
+            labels = (name, str(number))
+            self._metrics.model_info.remove(*labels, served.card.training.get("recipe", "unknown"))
+            self._metrics.queue_depth.remove(*labels)
+            # a request that has just asked for this version may not have reached the batcher: it still finds it open
+            await served.batcher.drain()
+            log.info("%s %d serves no more", name, number)
+
+    def _refuse(self, name: str, number: int, error: KernelscopeError) -> None:
+        self._models[name].refused[number] = str(error)
+        log.error("%s %d is refused: %s", name, number, error)

@@ -77,10 +77,19 @@ class ModelSummary(BaseModel):
     accuracy: float | None
 
 
+class RefusedVersion(BaseModel):
+    """A version in the repository that cannot be served, and why."""
+
+    name: str
+    version: int
+    reason: str
+
+
 class ModelList(BaseModel):
-    """Every model that is served."""
+    """Every version that is served, and every one that was refused."""
 
     models: list[ModelSummary]
+    refused: list[RefusedVersion]
 
 
 class ModelDetail(ModelSummary):
@@ -95,7 +104,7 @@ class Health(BaseModel):
     status: str
     version: str
     uptime_seconds: float
-    models: dict[str, int]
+    models: dict[str, list[int]]
     waiting_pictures: int
 
 

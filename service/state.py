@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Literal
 
 from fastapi import Request
 
@@ -24,6 +25,13 @@ class State:
     ready: bool = False
     draining: bool = False
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def status(self) -> Literal["starting", "ready", "draining"]:
+        """Where it is, in a word."""
+        if self.draining:
+            return "draining"
+        return "ready" if self.ready else "starting"
 
 
 def of(request: Request) -> State:

@@ -7,6 +7,10 @@ import json
 import os
 import re
 import shlex
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from contract import repository
@@ -18,11 +22,11 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600}
 def train(arguments: list[str]) -> int:
     """Train, export and publish a model; returns the exit code."""
     chosen = _train_parser().parse_args(arguments)
-    _quieten()
 
     from rich.console import Console
 
-    from training import fit, job, machine, recipes
+    with _quiet():
+        from training import fit, job, machine, recipes
 
     recipe = recipes.find(chosen.recipe)
     console = Console()
@@ -104,6 +108,7 @@ def evaluate(arguments: list[str]) -> int:
         f"calibration error {score.calibration_error:.2%} (before the temperature {score.uncalibrated_error:.2%}), "
         f"cross-entropy {score.cross_entropy:.4f}",
         highlight=False,
+        soft_wrap=True,
     )
     table = Table("class", "right", "most often taken for", box=None)
     for row, label in enumerate(of.card.labels):
@@ -195,7 +200,23 @@ def _size(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _quieten() -> None:
-    """Keep TensorFlow's start-up notes off the terminal; its errors come as exceptions all the same."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "3")
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the notes that TensorFlow's libraries write as they load off the terminal; where loading fails, show them.
+
+    They come before its own logging can be turned down, so the stream itself is set aside.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # and later ones
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            aside.seek(0)
+            os.write(terminal, aside.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)

@@ -243,8 +243,10 @@ class _Run:
             return
         notes = found.notes
         if not resume:
+            if notes["done"]:
+                return  # its model is published: a new run takes its place
             raise UsageError(
-                f"{self.folder} holds a run at step {notes['step']}: add --resume to go on with it, "
+                f"{self.folder} holds an unfinished run at step {notes['step']}: add --resume to go on with it, "
                 "or --run another-folder to start a new one"
             )
         for key, wanted in self._notes().items():

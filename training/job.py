@@ -65,6 +65,8 @@ def run(job: Job, console: Console) -> bundle.Bundle:
     name = repository.check_name(job.name or pictures.name)
     commit = machine.commit()  # now: the files may change while the run goes on, the code that runs does not
     _announce(job, pictures, console)
+    with repository.staging(job.output, name):
+        pass  # a repository that cannot be written to is better known now than after the training
     trained = fit.fit(job.recipe, pictures, job.options, job.run, resume=job.resume, console=console)
 
     export.require_tensorflow()
@@ -125,4 +127,5 @@ def _announce(job: Job, pictures: data.Dataset, console: Console) -> None:
         f"{len(pictures.train):,} pictures of {width}x{height} in {len(pictures.labels)} classes to train on, "
         f"{len(pictures.validation):,} held out{tests}; recipe {job.recipe.name}, {job.options.precision}",
         highlight=False,
+        soft_wrap=True,
     )

@@ -80,8 +80,9 @@ class Whitened:
     """A whitening 2×2 convolution of fixed kernels, then groups of convolution, pooling, convolution.
 
     The network of Jordan 2024 ("94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498) with ReLU in
-    GELU's place, which quantises and converts, and a quarter narrower, which keeps its file small. The normalisation has no scale (fixed at one), so that it commutes
-    with max-pooling: trained behind the pooling, where it is cheaper, exported before it, where it folds away.
+    GELU's place, which quantises and converts, and a quarter narrower, which keeps its file small. The normalisation
+    has no scale (fixed at one), so that it commutes with max-pooling: trained behind the pooling, where it is cheaper,
+    exported before it, where it folds away.
 
     Attributes:
         widths: kernels in each group.

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from functools import cache
-from importlib import metadata
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from service import state
 from service.registry import Served
-from service.schemas import ErrorReply, Health, ModelDetail, ModelList, ModelSummary, Probe
+from service.schemas import ErrorReply, Health, ModelDetail, ModelList, ModelSummary, Probe, RefusedVersion
+from service.version import VERSION
 
 router = APIRouter()
 
@@ -26,7 +25,7 @@ async def live() -> Probe:
 @router.get("/health/ready", tags=["health"], response_model=Probe, responses={503: {"model": Probe}})
 async def ready(request: Request) -> JSONResponse:
     """200 once every model has run, 503 before that and from SIGTERM on: send no requests where this fails."""
-    status = _status(state.of(request))
+    status = state.of(request).status
     return JSONResponse({"status": status}, 200 if status == "ready" else 503)
 
 
@@ -36,10 +35,13 @@ async def health(request: Request) -> Health:
     here = state.of(request)
     served = here.registry.all()
     return Health(
-        status=_status(here),
-        version=_version(),
+        status=here.status,
+        version=VERSION,
         uptime_seconds=round(time.monotonic() - here.started, 1),
-        models={one.name: one.version for one in served},
+        models={
+            name: [one.version for one in served if one.name == name]
+            for name in dict.fromkeys(one.name for one in served)
+        },
         waiting_pictures=sum(one.batcher.depth for one in served),
     )
 
@@ -53,9 +55,18 @@ async def metrics(request: Request) -> Response:
 
 @router.get("/models", tags=["models"])
 async def models(request: Request) -> ModelList:
-    """Every model that is served."""
+    """Every version that is served, and every one that was refused."""
     here = state.of(request)
-    return ModelList(models=[_summary(one, here.registry.default) for one in here.registry.all()])
+    registry = here.registry
+    return ModelList(
+        models=[_summary(one, registry.default) for one in registry.all()],
+        refused=[
+            RefusedVersion(name=name, version=one.version, reason=one.reason)
+            for name in registry.names()
+            for one in registry.versions(name)
+            if one.status == "refused"
+        ],
+    )
 
 
 @router.get("/models/{name}", tags=["models"], responses={404: {"model": ErrorReply}})
@@ -64,12 +75,6 @@ async def model(request: Request, name: str) -> ModelDetail:
     here = state.of(request)
     one = here.registry.get(name)
     return ModelDetail(**_summary(one, here.registry.default).model_dump(), card=dataclasses.asdict(one.card))
-
-
-def _status(here: state.State) -> str:
-    if here.draining:
-        return "draining"
-    return "ready" if here.ready else "starting"
 
 
 def _summary(one: Served, default: str) -> ModelSummary:
@@ -83,11 +88,3 @@ def _summary(one: Served, default: str) -> ModelSummary:
         width=card.width,
         accuracy=card.accuracy.get("accuracy"),
     )
-
-
-@cache
-def _version() -> str:
-    try:
-        return metadata.version("kernelscope")
-    except metadata.PackageNotFoundError:
-        return "unknown"  # run from a checkout without installing

@@ -10,7 +10,8 @@ from fastapi.responses import JSONResponse
 
 from contract.errors import PictureError
 from service import intake, state
-from service.batcher import Overloaded, Probabilities
+from service.batcher import Probabilities
+from service.inference import infer, within
 from service.refusals import Refusal
 from service.registry import Served
 from service.schemas import BatchPrediction, ErrorReply, PictureRequest, PicturesRequest, Prediction
@@ -19,6 +20,7 @@ router = APIRouter(tags=["predict"])
 
 TopK = Annotated[int | None, Query(ge=1, description="classes to list; as many as the model has at most")]
 Model = Annotated[str | None, Query(description="a model's name; the default one if left out")]
+Timeout = Annotated[float | None, Query(gt=0, le=3600, description="seconds until the answer is of no use any more")]
 Version = Annotated[int | None, Query(ge=1, description="a version; the newest if left out")]
 
 _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
@@ -42,13 +44,16 @@ def _takes(model: type[PictureRequest] | type[PicturesRequest], form: dict[str, 
     responses=_REFUSALS,
     openapi_extra=_takes(PictureRequest, {"type": "string", "format": "binary"}, "application/octet-stream", "image/*"),
 )
-async def predict(request: Request, top_k: TopK = None, model: Model = None, version: Version = None) -> JSONResponse:
+async def predict(
+    request: Request, top_k: TopK = None, model: Model = None, version: Version = None, timeout: Timeout = None
+) -> JSONResponse:
     """What is in one picture: a raw body, a multipart form with a file, or JSON `{"image": "<base64>"}`."""
     here = state.of(request)
     served = here.registry.get(model, version)
     count = _top_k(served, top_k, here.settings.top_k)
-    pixels = await here.decoder.one(await intake.one(request, here.settings.max_body), served.card)
-    (probabilities,) = await _run(here, served, pixels)
+    async with within(request, timeout):
+        pixels = await here.decoder.one(await intake.one(request, here.settings.max_body), served.card)
+        (probabilities,) = await infer(request, served, pixels)
     return JSONResponse(_prediction(served, probabilities, count))
 
 
@@ -62,7 +67,7 @@ async def predict(request: Request, top_k: TopK = None, model: Model = None, ver
     ),
 )
 async def predict_batch(
-    request: Request, top_k: TopK = None, model: Model = None, version: Version = None
+    request: Request, top_k: TopK = None, model: Model = None, version: Version = None, timeout: Timeout = None
 ) -> JSONResponse:
     """What is in each of several pictures: a multipart form with files, or JSON `{"images": ["<base64>", ...]}`.
 
@@ -71,24 +76,17 @@ async def predict_batch(
     here = state.of(request)
     served = here.registry.get(model, version)
     count = _top_k(served, top_k, here.settings.top_k)
-    sent = await intake.several(request, here.settings.max_body, here.settings.max_pictures)
-    decoded = iter(await here.decoder.several([data for data in sent if isinstance(data, bytes)], served.card))
-    results = [next(decoded) if isinstance(data, bytes) else data for data in sent]
-    readable = [result for result in results if isinstance(result, np.ndarray)]
-    answers = iter(await _run(here, served, np.stack(readable)) if readable else ())
+    async with within(request, timeout):
+        sent = await intake.several(request, here.settings.max_body, here.settings.max_pictures)
+        decoded = iter(await here.decoder.several([data for data in sent if isinstance(data, bytes)], served.card))
+        results = [next(decoded) if isinstance(data, bytes) else data for data in sent]
+        readable = [result for result in results if isinstance(result, np.ndarray)]
+        answers = iter(await infer(request, served, np.stack(readable)) if readable else ())
     predictions = [
         _error(result) if isinstance(result, Exception) else _prediction(served, next(answers), count)
         for result in results
     ]
     return JSONResponse({"model": served.name, "version": served.version, "predictions": predictions})
-
-
-async def _run(here: state.State, served: Served, pixels: Any) -> Probabilities:
-    try:
-        return await served.batcher.submit(pixels)
-    except Overloaded:
-        here.metrics.shed.labels(served.name, str(served.version)).inc()
-        raise
 
 
 def _top_k(served: Served, asked: int | None, usual: int) -> int:

@@ -56,5 +56,5 @@ def test_what_is_no_card_is_refused(text: str, says: str) -> None:
 def test_a_folder_without_a_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleNotFound, match="not a folder"):
         bundle.read(tmp_path / "absent")
-    with pytest.raises(BundleNotFound, match=r"no model\.onnx"):
+    with pytest.raises(BundleError, match=r"no model\.onnx"):
         bundle.read(tmp_path)

@@ -123,6 +123,7 @@ def test_the_cancelled_are_not_run() -> None:
         assert (await stays).tolist() == [[3]]
         assert (await first).tolist() == [[1]]
         assert model.batches == [1, 1]
+        assert batcher.depth == 0
         with pytest.raises(asyncio.CancelledError):
             await gone
         batcher.close()
@@ -137,6 +138,103 @@ def test_a_failing_run_reaches_its_callers_and_the_next_batch_runs() -> None:
         with pytest.raises(ValueError, match="bad picture"):
             await batcher.submit(pictures(255))
         assert (await batcher.submit(pictures(8))).tolist() == [[8]]
+        batcher.close()
+
+    run(work())
+
+
+def test_one_that_fails_does_not_fail_those_it_was_joined_with() -> None:
+    async def work() -> None:
+        model = Model()
+        batcher = make(model)
+        model.hold()
+        first = asyncio.create_task(batcher.submit(pictures(1)))
+        await asyncio.to_thread(model.entered.wait)
+        some = [asyncio.create_task(batcher.submit(pictures(value))) for value in (2, 255, 3)]
+        await asyncio.sleep(0)
+        model.go.set()
+        await first
+        good, bad, other = await asyncio.gather(*some, return_exceptions=True)
+        assert isinstance(good, np.ndarray)
+        assert isinstance(other, np.ndarray)
+        assert (good.tolist(), other.tolist()) == ([[2]], [[3]])
+        assert isinstance(bad, ValueError)
+        assert model.batches == [1, 3, 1, 1, 1]
+        batcher.close()
+
+    run(work())
+
+
+def test_a_large_request_that_fails_halfway_leaves_nothing_behind() -> None:
+    async def work() -> None:
+        model = Model()
+        batcher = make(model)
+        with pytest.raises(ValueError, match="bad picture"):
+            await batcher.submit(pictures(255, *range(9)))
+        await batcher.drain()
+        assert batcher.depth == 0
+        assert (await batcher.submit(pictures(8))).tolist() == [[8]]
+        batcher.close()
+
+    run(work())
+
+
+def test_a_request_larger_than_the_queue_is_taken_when_nothing_waits() -> None:
+    async def work() -> None:
+        model = Model()
+        batcher = make(model, max_queue=2)
+        assert len(await batcher.submit(pictures(*range(9)))) == 9
+        batcher.close()
+
+    run(work())
+
+
+def test_large_requests_fill_batches_together() -> None:
+    async def work() -> None:
+        model = Model()
+        batcher = make(model, max_queue=100)
+        model.hold()
+        first = asyncio.create_task(batcher.submit(pictures(0)))
+        await asyncio.to_thread(model.entered.wait)
+        some = [asyncio.create_task(batcher.submit(pictures(*range(i, i + 3)))) for i in (10, 20, 30)]
+        await asyncio.sleep(0)
+        model.go.set()
+        await first
+        assert [(await one)[:, 0].tolist() for one in some] == [[i, i + 1, i + 2] for i in (10, 20, 30)]
+        assert model.batches == [1, 4, 4, 1]
+        batcher.close()
+
+    run(work())
+
+
+def test_a_queue_delay_lets_a_batch_fill_and_no_longer() -> None:
+    async def work() -> None:
+        model = Model()
+        batcher = Batcher(model, lambda *_: None, max_batch_size=3, max_queue=9, max_queue_delay=60)
+        full = [asyncio.create_task(batcher.submit(pictures(value))) for value in (1, 2, 3)]
+        assert [(await one).tolist() for one in full] == [[[1]], [[2]], [[3]]]
+        assert model.batches == [3]
+        batcher.close()
+        batcher = Batcher(model, lambda *_: None, max_batch_size=3, max_queue=9, max_queue_delay=0.01)
+        assert (await batcher.submit(pictures(4))).tolist() == [[4]]
+        batcher.close()
+
+    run(work())
+
+
+def test_draining_waits_for_what_was_accepted() -> None:
+    async def work() -> None:
+        model = Model()
+        batcher = make(model)
+        model.hold()
+        some = [asyncio.create_task(batcher.submit(pictures(value))) for value in (1, 2)]
+        await asyncio.to_thread(model.entered.wait)
+        drained = asyncio.create_task(batcher.drain())
+        await asyncio.sleep(0)
+        assert not drained.done()
+        model.go.set()
+        await drained
+        assert [(await one).tolist() for one in some] == [[[1]], [[2]]]
         batcher.close()
 
     run(work())

@@ -14,7 +14,7 @@ from tests.tiny import colour_bundle, colour_model
 
 def test_it_answers_with_probabilities(tmp_path: Path) -> None:
     engine = Engine(colour_bundle(tmp_path))
-    engine.warm((1, 4))
+    engine.warm(5)
     red = np.zeros((2, 8, 8, 3), np.uint8)
     red[..., 0] = 255
     answer = engine.run(red)

@@ -27,7 +27,7 @@ def test_live_ready_and_summary(server: Server) -> None:
     assert server.client.get("/health/ready").json() == {"status": "ready"}
     summary = server.client.get("/health").json()
     assert summary["status"] == "ready"
-    assert summary["models"] == {"colours": 1}
+    assert summary["models"] == {"colours": [1]}
 
 
 def test_models_and_their_cards(server: Server) -> None:

@@ -103,20 +103,20 @@ def test_evaluating_prints_what_the_card_says(made: bundle.Bundle, place: Path) 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(place: Path) -> None:
     words = ["train", "--data", "colours", "--output", "out-stopped", "--run", "runs/stopped", "--batch-size", "16"]
-    process = subprocess.Popen(
+    said = []
+    with subprocess.Popen(
         [word for word in command(*words, "--epochs", "5000") if word not in ("-W", "error")],
         cwd=place,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-    )
-    assert process.stdout is not None
-    said = []
-    for line in process.stdout:
-        said.append(line)
-        if line.startswith("epoch   2/"):
-            process.send_signal(signal.SIGINT)
-    assert process.wait() == 130, "".join(said)
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            said.append(line)
+            if line.startswith("epoch   2/"):
+                process.send_signal(signal.SIGINT)
+    assert process.returncode == 130, "".join(said)
     assert "kernelscope train --data colours" in said[-1]
     assert said[-1].rstrip().endswith("--resume")
     assert not (place / "out-stopped").exists()

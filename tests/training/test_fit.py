@@ -86,6 +86,8 @@ def test_a_run_that_is_stopped_and_resumed_ends_as_the_whole_one(
         patch.setattr(optimisers.Lookahead, "step", stop_here)
         with pytest.raises(fit.Interrupted, match=f"step {at}"):
             train(tmp_path / "halves", pictures, epochs=3)
+    with pytest.raises(UsageError, match=r"unfinished run .* add --resume"):
+        train(tmp_path / "halves", pictures, epochs=3)
     resumed = train(tmp_path / "halves", pictures, epochs=3, resume=True)
     assert all(np.array_equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True))
     drop = {"seconds"}
@@ -101,6 +103,11 @@ def test_a_finished_run_is_taken_up_without_training(tmp_path: Path, pictures: d
     assert all(np.array_equal(a, b) for a, b in zip(weights(first), weights(again), strict=True))
 
 
+def test_a_new_run_takes_a_finished_ones_place(tmp_path: Path, pictures: data.Dataset) -> None:
+    train(tmp_path, pictures, epochs=1)
+    assert len(train(tmp_path, pictures, epochs=2).history) == 2
+
+
 def test_resume_without_a_run_starts_one(tmp_path: Path, pictures: data.Dataset) -> None:
     assert len(train(tmp_path, pictures, epochs=1, resume=True).history) == 1
 
@@ -114,8 +121,6 @@ def test_a_time_budget_ends_the_run_with_its_schedule(tmp_path: Path, pictures: 
 
 def test_what_does_not_fit_together_is_refused(tmp_path: Path, pictures: data.Dataset) -> None:
     train(tmp_path, pictures, epochs=1)
-    with pytest.raises(UsageError, match="add --resume"):
-        train(tmp_path, pictures)
     with pytest.raises(UsageError, match="with seed 0, not 5"):
         train(tmp_path, pictures, seed=5, resume=True)
     with pytest.raises(UsageError, match="with recipe tiny, not other"):

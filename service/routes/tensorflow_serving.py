@@ -1,0 +1,117 @@
+"""TensorFlow Serving's REST API, for clients that speak it.
+
+Source: https://www.tensorflow.org/tfx/serving/api_rest. Errors are `{"error": "..."}`.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+
+from contract import bundle
+from contract.images import Pixels
+from service import intake, state
+from service.inference import infer, within
+from service.refusals import Refusal
+from service.registry import Served
+from service.tensors import decoded, from_base64, json_object, pixels, refuse, version_number
+
+router = APIRouter(prefix="/v1", tags=["tensorflow serving"])
+
+_STATES = {"ready": "AVAILABLE", "refused": "END", "available": "END"}
+
+
+@router.get("/models/{name}")
+@router.get("/models/{name}/versions/{version}")
+async def status(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
+    """Which versions answer."""
+    number = version_number(version)
+    found = [one for one in state.of(request).registry.versions(name) if number in (None, one.version)]
+    if not found:
+        raise Refusal(HTTPStatus.NOT_FOUND, "unknown_model", f"model {name!r} has no version {number}")
+    return {
+        "model_version_status": [
+            {
+                "version": str(one.version),
+                "state": _STATES[one.status],
+                "status": {"error_code": "UNKNOWN" if one.reason else "OK", "error_message": one.reason},
+            }
+            for one in reversed(found)
+        ]
+    }
+
+
+@router.get("/models/{name}/metadata")
+@router.get("/models/{name}/versions/{version}/metadata")
+async def metadata(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
+    """What the model takes and gives, as a signature."""
+    served = state.of(request).registry.get(name, version_number(version))
+    card = served.card
+    signature = {
+        "inputs": {bundle.INPUT: _tensor("DT_UINT8", [-1, card.height, card.width, 3], bundle.INPUT)},
+        "outputs": {bundle.PROBABILITIES: _tensor("DT_FLOAT", [-1, len(card.labels)], bundle.PROBABILITIES)},
+        "method_name": "tensorflow/serving/predict",
+    }
+    return {
+        "model_spec": {"name": name, "signature_name": "", "version": str(served.version)},
+        "metadata": {"signature_def": {"signature_def": {"serving_default": signature}}},
+    }
+
+
+@router.post("/models/{name}:predict")
+@router.post("/models/{name}/versions/{version}:predict")
+async def predict(request: Request, name: str, version: str | None = None) -> JSONResponse:
+    """Probabilities of `instances`, one a row, or of `inputs`: pixels, or `{"b64": "..."}` for an encoded picture."""
+    here = state.of(request)
+    served = here.registry.get(name, version_number(version))
+    asked = json_object(await intake.body(request, here.settings.max_body))
+    if asked.get("signature_name", "serving_default") != "serving_default":
+        refuse("there is one signature, serving_default")
+    if ("instances" in asked) == ("inputs" in asked):
+        refuse("give either instances or inputs")
+    row_wise = "instances" in asked
+    given = asked["instances"] if row_wise else asked["inputs"]
+    if not row_wise and isinstance(given, dict) and set(given) == {bundle.INPUT}:
+        given = given[bundle.INPUT]
+    if isinstance(given, dict) and set(given) == {"b64"}:
+        given = [given]
+    if not isinstance(given, list) or not given:
+        refuse("give a list of pictures, one or more")
+    if len(given) > here.settings.max_pictures:
+        refuse(f"the request has {len(given)} pictures; send {here.settings.max_pictures} at most")
+    async with within(request, None):
+        encoded = [_encoded(one) for one in given]
+        if all(data is not None for data in encoded):
+            images = await decoded(here, [data for data in encoded if data is not None], served)
+        else:
+            images = _pixels(given, served)
+        probabilities = (await infer(request, served, images)).astype(float).round(8).tolist()
+    return JSONResponse({"predictions" if row_wise else "outputs": probabilities})
+
+
+def _encoded(one: Any) -> bytes | None:
+    """The picture in `{"b64": ...}` or `{"images": {"b64": ...}}`; None for pixels."""
+    if isinstance(one, dict) and set(one) == {bundle.INPUT}:
+        one = one[bundle.INPUT]
+    if isinstance(one, dict):
+        if set(one) != {"b64"} or not isinstance(one["b64"], str):
+            refuse('an instance must be pixels, {"b64": "..."}, or {"images": ...} of either')
+        (data,) = from_base64([one["b64"]])
+        return data
+    return None
+
+
+def _pixels(given: list[Any], served: Served) -> Pixels:
+    rows = [one[bundle.INPUT] if isinstance(one, dict) and bundle.INPUT in one else one for one in given]
+    if any(isinstance(one, dict) for one in rows):
+        refuse("send all pictures as pixels, or all of them encoded")
+    card = served.card
+    return pixels([len(rows), card.height, card.width, 3], rows)
+
+
+def _tensor(datatype: str, shape: list[int], name: str) -> dict[str, Any]:
+    dimensions = [{"size": str(size), "name": ""} for size in shape]
+    return {"dtype": datatype, "tensor_shape": {"dim": dimensions, "unknown_rank": False}, "name": name}

@@ -1,0 +1,66 @@
+"""The process: how soon it is ready, and what it costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.conftest import SHIPPED, Server
+from tests.contract.test_images import png_of_size
+from tests.service.test_health import figures
+from tests.tiny import picture
+
+IMPORTS = "import fastapi, onnxruntime, PIL.Image"
+ROUNDS = 4
+START_SECONDS = 0.5
+"""How much longer than those imports alone a start may take."""
+GROWTH_BYTES = 12_000_000
+"""Less than one in twenty of the pictures below would leave, if it were kept."""
+
+
+def test_ready_soon_after_the_imports_that_it_needs(serve: Callable[..., Server]) -> None:
+    """The best of some rounds, both in turn: a busy machine slows either."""
+    imports, starts = [], []
+    for _ in range(ROUNDS):
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, "-c", IMPORTS], check=True)
+        imports.append(time.perf_counter() - begin)
+        begin = time.perf_counter()
+        server = serve("--models", str(SHIPPED.parent.parent))
+        assert server.client.get("/health/ready").status_code == 200
+        starts.append(time.perf_counter() - begin)
+        assert server.end() == 0
+    assert min(starts) - min(imports) < START_SECONDS, (starts, imports)
+
+
+def test_memory_does_not_grow_with_bad_input(serve: Callable[..., Server], colours: Path) -> None:
+    server = serve("--models", str(colours))
+    jpeg = picture("red", (800, 600), "JPEG")
+    bad = [
+        png_of_size(50_000, 50_000),
+        jpeg[: len(jpeg) // 2],
+        b"x" * 1_000_000,
+        b"[" * 100_000,
+        picture("red", (999, 700)),
+    ]
+
+    def round_of(times: int) -> float:
+        for _ in range(times):
+            for data in bad:
+                server.client.post("/predict", content=data)
+            server.client.post("/predict", content=bad[3], headers={"content-type": "application/json"})
+            server.client.post("/predict/batch", files=[("file", data) for data in bad])
+        return figures(server)["process_resident_memory_bytes[]"]
+
+    settled = round_of(20)
+    assert round_of(60) - settled < GROWTH_BYTES
+
+
+def test_a_large_body_is_refused_before_it_is_read_whole(serve: Callable[..., Server], colours: Path) -> None:
+    server = serve("--models", str(colours))
+    reply = server.client.post("/predict", content=b"x" * 20_000_000)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (413, "too_large")
+    assert server.client.post("/predict", content=picture("blue")).json()["label"] == "blue"
