@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from contract import bundle
-from contract.errors import BundleError
+from contract.errors import BundleError, UsageError
 from contract.images import Pixels
 
 _QUOTA: Final = Path("/sys/fs/cgroup/cpu.max")
@@ -27,19 +27,52 @@ def cores() -> int:
     return count if quota == "max" else max(1, min(count, round(int(quota) / int(period))))
 
 
+PROVIDERS: Final = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+}
+"""What onnxruntime computes on, by the names that the settings use."""
+
+
+def providers(names: str) -> list[str]:
+    """onnxruntime's names of providers, from ours with commas between; the CPU is added as the last.
+
+    Raises:
+        UsageError: an unknown name, or one that the installed onnxruntime does not have.
+    """
+    there = onnxruntime.get_available_providers()
+    chosen = []
+    for name in [word.strip() for word in f"{names},cpu".split(",") if word.strip()]:
+        if name not in PROVIDERS:
+            raise UsageError(f"there is no provider {name!r}: choose from {', '.join(PROVIDERS)}")
+        if PROVIDERS[name] not in there:
+            have = ", ".join(ours for ours, theirs in PROVIDERS.items() if theirs in there)
+            raise UsageError(
+                f"provider {name!r} is not in the onnxruntime that is installed (it has {have}): "
+                "install its build for that hardware, or leave it out"
+            )
+        chosen.append(PROVIDERS[name])
+    return list(dict.fromkeys(chosen))
+
+
 class Engine:
     """Runs one bundle's model.
 
     Args:
         of: the bundle.
         threads: onnxruntime's threads for one run; 0 for as many as there are cores.
+        on: what to compute on, in order of preference; see `providers`.
 
     Raises:
         BundleError: the model does not load, or takes or gives something else than its card says.
+        UsageError: as `providers` does.
     """
 
-    def __init__(self, of: bundle.Bundle, threads: int = 0) -> None:
+    def __init__(self, of: bundle.Bundle, threads: int = 0, on: str = "cpu") -> None:
         self.bundle = of
+        wanted = providers(on)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or cores()
         options.inter_op_num_threads = 1
@@ -47,7 +80,7 @@ class Engine:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(of.model, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(of.model, options, providers=wanted)
         except Exception as error:  # onnxruntime's exceptions share no base but Exception
             raise BundleError(f"{of.model} does not load: {str(error).splitlines()[0]}") from None
         self._check()

@@ -200,7 +200,7 @@ class Registry:
             for number in self._wanted(name):
                 try:
                     self._install(self._load(name, number))
-                except KernelscopeError as error:
+                except BundleError as error:
                     self._refuse(name, number, error)
             if not model.served and model.refused:
                 raise BundleError(model.refused[max(model.refused)])
@@ -285,7 +285,7 @@ class Registry:
                     f"{card.height}x{card.width}: publish it under another name"
                 )
         settings, metrics = self._settings, self._metrics
-        engine = Engine(of, settings.threads)
+        engine = Engine(of, settings.threads, settings.providers)
         engine.warm(settings.max_batch_size)
         labels = (name, str(number))
         queue = metrics.queue_seconds.labels(*labels)

@@ -27,6 +27,7 @@ class Settings(BaseSettings):
     model: str | None = Field(None, description="model that answers /predict unless the request names one")
     top_k: int = Field(5, ge=1, description="classes listed in a reply unless the request says how many")
     threads: int = Field(0, ge=0, description="onnxruntime threads a model; 0 for as many as there are cores")
+    providers: str = Field("cpu", description="what to compute on, in order: cpu, cuda, tensorrt, openvino")
     max_batch_size: int = Field(32, ge=1, le=1024, description="pictures run through a model at once")
     max_queue: int = Field(1024, ge=1, description="pictures that may wait for a model before requests are refused")
     max_queue_delay: float = Field(0.0, ge=0, le=1, description="seconds a free model waits for a fuller batch")

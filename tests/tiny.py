@@ -53,6 +53,36 @@ def colour_bundle(root: Path, name: str = "colours", version: int = 1, **card: A
     return bundle.read(folder)
 
 
+def slow_bundle(root: Path, name: str = "slow", *, rounds: int = 12) -> bundle.Bundle:
+    """As `colour_bundle`, but each run first multiplies large matrices, for some tenths of a second."""
+    of = colour_bundle(root, name)
+    model = onnx.load(of.model)
+    side = 1000
+    nodes = [
+        helper.make_node("ReduceMean", ["scaled"], ["all"], keepdims=0),
+        helper.make_node("Mul", ["all", "tiny"], ["small"]),  # products of such matrices stay finite
+        helper.make_node("Expand", ["small", "square"], ["m0"]),
+        *(helper.make_node("MatMul", [f"m{i}", f"m{i}"], [f"m{i + 1}"]) for i in range(rounds)),
+        helper.make_node("ReduceMax", [f"m{rounds}"], ["most"], keepdims=0),
+        helper.make_node("Mul", ["most", "zero"], ["nothing"]),
+        helper.make_node("Add", ["plain", "nothing"], ["logits"]),
+    ]
+    graph = model.graph
+    matmul = next(node for node in graph.node if node.output[0] == "logits")
+    matmul.output[0] = "plain"
+    softmax = graph.node.pop()
+    graph.node.extend([*nodes, softmax])
+    graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.array(1e-4, np.float32), "tiny"),
+            numpy_helper.from_array(np.array(0, np.float32), "zero"),
+            numpy_helper.from_array(np.array([side, side], np.int64), "square"),
+        ]
+    )
+    of.model.write_bytes(model.SerializeToString())
+    return of
+
+
 def picture(colour: str = "red", size: tuple[int, int] = (8, 8), kind: str = "PNG", mode: str = "RGB") -> bytes:
     """An encoded picture of one colour; `size` is width and height."""
     made = Image.new("RGB", size, RGB[colour])

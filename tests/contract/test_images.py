@@ -135,6 +135,21 @@ def test_shrinking_is_antialiased() -> None:
     assert np.abs(small.astype(int) - 127).max() < 10  # picking pixels would give 0 or 255
 
 
+def test_a_photograph_decoded_at_a_fraction_looks_as_when_decoded_whole() -> None:
+    rng = np.random.default_rng(0)
+    scene = np.asarray(Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)).resize((1600, 1200)))
+    for exif in (None, 6):
+        tag = Image.Exif()
+        if exif:
+            tag[0x0112] = exif
+        data = encoded(Image.fromarray(scene), "JPEG", quality=92, exif=tag)
+        small = images.read(data, 32, 32)
+        whole = images.fit(images.decode(data), 32, 32)
+        assert images.decode(data, at_least=(128, 128)).size in {(200, 150), (150, 200)}
+        assert np.abs(small.astype(int) - whole).max() <= 3
+        assert np.abs(small.astype(int) - whole).mean() < 0.5
+
+
 @pytest.mark.parametrize(
     ("data", "error", "says"),
     [

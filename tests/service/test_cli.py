@@ -55,6 +55,7 @@ def test_predict_names_what_it_cannot_read_and_goes_on(colours: Path, tmp_path: 
         (["serve", "--models", "tests"], 1, "holds no model"),
         (["serve", "--port", "nine"], 2, "KERNELSCOPE_PORT or --port is 'nine'"),
         (["serve", "--model", "shapes"], 2, "models there: cifar10"),
+        (["serve", "--providers", "tensorrt"], 2, "not in the onnxruntime that is installed (it has cpu"),
         (["serve", "--host", "192.0.2.1"], 2, "cannot listen on 192.0.2.1"),
     ],
 )

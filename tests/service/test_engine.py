@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from contract import bundle
-from contract.errors import BundleError
-from service.engine import Engine, cores
+from contract.errors import BundleError, UsageError
+from service.engine import Engine, cores, providers
 from tests.tiny import colour_bundle, colour_model
 
 
@@ -48,3 +48,11 @@ def test_a_model_unlike_its_card_is_refused(tmp_path: Path, model: bytes, says: 
     with pytest.raises(BundleError, match=says) as caught:
         Engine(bundle.read(of.folder))
     assert "\n" not in str(caught.value)
+
+
+def test_providers_are_named_and_missing_ones_said_so() -> None:
+    assert providers("cpu") == ["CPUExecutionProvider"]
+    with pytest.raises(UsageError, match="choose from cpu, cuda, tensorrt, openvino"):
+        providers("tpu")
+    with pytest.raises(UsageError, match="'tensorrt' is not in the onnxruntime that is installed"):
+        providers("tensorrt,cpu")
