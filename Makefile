@@ -6,10 +6,10 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE ?= $(CI)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test lint format requirements image clean
+.PHONY: help serve train test lint format requirements bench-serving image clean
 
 help: ## list what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/' | awk -F: '{printf "  make %-14s%s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/' | awk -F: '{printf "  make %-14s%s\n", $$1, $$2}'
 
 serve: $(BIN)/.serve ## serve the shipped model on port 8000 (KERNELSCOPE_PORT=9000 make serve)
 	@exec $(BIN)/kernelscope serve
@@ -30,10 +30,15 @@ format: $(BIN)/.test ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 requirements: ## pin requirements/*.in anew, with hashes (needs uv)
-	cd requirements && for name in test serve train build; do \
-		constraint=$$([ $$name = test ] || echo "-c test.txt"); \
+	cd requirements && for name in test serve train build bench; do \
+		constraint=$$(case $$name in test|bench) ;; *) echo "-c test.txt";; esac); \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 			--upgrade $$constraint $$name.in -o $$name.txt || exit 1; done
+
+bench-serving: $(BIN)/.test ## measure the server beside others (needs wrk; installs them in .venv-bench)
+	[ -x .venv-bench/bin/bentoml ] || { $(PYTHON) -m venv .venv-bench \
+		&& .venv-bench/bin/pip install --quiet --require-hashes -r requirements/bench.txt; }
+	$(BIN)/python benchmarks/serving.py --peers .venv-bench/bin $(ARGS)
 
 image: ## build the container images and try them, without a container engine (Debian, root)
 	deploy/check-image.sh

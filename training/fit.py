@@ -22,8 +22,9 @@ from rich.console import Console
 from contract.errors import KernelscopeError, UsageError
 from training import checkpoint, networks
 from training.augment import Batch, Draw
-from training.data import Dataset, Split
+from training.data import Dataset
 from training.optimisers import Lookahead
+from training.pictures import Split
 from training.progress import Log, Row
 from training.recipes import Recipe
 

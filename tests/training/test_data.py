@@ -12,7 +12,8 @@ import pytest
 from contract import images
 from contract.errors import DataError, UsageError
 from tests.tiny import COLOURS, class_folder, picture
-from training import data
+from training import data, sources
+from training.pictures import Split
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +40,7 @@ def tarred(folder: Path, path: Path) -> Path:
     return path
 
 
-def same(left: data.Split | None, right: data.Split | None) -> bool:
+def same(left: Split | None, right: Split | None) -> bool:
     if left is None or right is None:
         return left is right
     return np.array_equal(left.images, right.images) and np.array_equal(left.labels, right.labels)
@@ -110,7 +111,7 @@ def test_cifar10_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     y = np.arange(40)[:, None] % 10
     monkeypatch.setattr(cifar10, "load_data", lambda: ((x, y), (x[:10], y[:10])))
     found = data.load("cifar10")
-    assert found.labels == data.CIFAR10
+    assert found.labels == sources.CIFAR10
     assert (len(found.train), len(found.validation), found.test and len(found.test)) == (30, 10, 10)
 
     def fail() -> None:

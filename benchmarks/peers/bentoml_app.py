@@ -1,0 +1,24 @@
+"""BentoML with its adaptive batching on: `bentoml serve bentoml_app:Classifier`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bentoml
+import model
+import numpy as np
+from PIL.Image import Image
+
+
+@bentoml.service(traffic={"timeout": 60}, workers=1)
+class Classifier:
+    """The batched method, and an endpoint for one picture in front of it."""
+
+    def __init__(self) -> None:
+        self.session = model.session()
+
+    @bentoml.api(batchable=True, max_batch_size=32, max_latency_ms=1000)
+    def predict(self, file: list[Image]) -> list[dict[str, Any]]:
+        """The likeliest class of each."""
+        images = np.stack([np.asarray(one.convert("RGB").resize((32, 32))) for one in file])
+        return model.run(self.session, images)

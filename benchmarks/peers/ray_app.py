@@ -1,0 +1,34 @@
+"""Ray Serve with its batching on."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import model
+import numpy as np
+from ray import serve
+from starlette.requests import Request
+
+
+@serve.deployment(max_ongoing_requests=256)
+class Classifier:
+    """One replica."""
+
+    def __init__(self) -> None:
+        self.session = model.session()
+
+    @serve.batch(max_batch_size=32, batch_wait_timeout_s=0.002)
+    async def classify(self, pictures: list[bytes]) -> list[dict[str, object]]:
+        """The likeliest class of each."""
+        return model.run(self.session, np.stack([model.pixels(picture) for picture in pictures]))
+
+    async def __call__(self, request: Request) -> dict[str, object]:
+        return await self.classify(await request.body())
+
+
+if __name__ == "__main__":
+    serve.start(http_options={"port": int(sys.argv[1])})
+    serve.run(Classifier.bind(), route_prefix="/predict")
+    signal.sigwait([signal.SIGTERM, signal.SIGINT])
+    serve.shutdown()

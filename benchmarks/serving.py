@@ -1,0 +1,205 @@
+"""`make bench-serving`: this server beside others, on the same model and picture, with the same load generator.
+
+Each server is started in turn, and the turn is taken several times, so that a machine that slows slows all of them.
+Ratios within a turn are what counts; absolute figures are this machine's at this moment. Needs wrk (Debian: wrk).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+ROOT = Path(__file__).resolve().parent.parent
+HERE = Path(__file__).resolve().parent
+PORT = 8451
+START_SECONDS = 120
+BOUNDARY = "bench"
+
+
+@dataclass(frozen=True)
+class Server:
+    """How a server is started, and in which form it takes a picture."""
+
+    name: str
+    command: tuple[str, ...]
+    form: str
+
+
+def servers(peers: Path) -> list[Server]:
+    """This one and its peers; `peers` is the folder of their environment's commands."""
+    python = str(peers / "python")
+    ours = str(Path(sys.executable).with_name("kernelscope"))
+    uvicorn = ("-m", "uvicorn", "plain_fastapi:app", "--no-access-log", "--log-level", "warning", "--port", str(PORT))
+    bento = ("serve", "bentoml_app:Classifier", "--port", str(PORT))
+    return [
+        Server("kernelscope", (ours, "serve", "--port", str(PORT), "--log-requests", "false"), "raw"),
+        Server("plain FastAPI", (python, *uvicorn), "file"),
+        Server("LitServe", (python, "litserve_app.py", str(PORT)), "file"),
+        Server("BentoML", (str(peers / "bentoml"), *bento), "file"),
+        Server("Ray Serve", (python, "ray_app.py", str(PORT)), "raw"),
+    ]
+
+
+def body(form: str, picture: bytes) -> tuple[bytes, str]:
+    """A request's body and content type."""
+    if form == "raw":
+        return picture, "image/jpeg"
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\nContent-Type: image/jpeg'
+    return (
+        f"{head}\r\n\r\n".encode() + picture + f"\r\n--{BOUNDARY}--\r\n".encode(),
+        f"multipart/form-data; boundary={BOUNDARY}",
+    )
+
+
+def ask(data: bytes, kind: str) -> str:
+    """The answer to one request."""
+    request = urllib.request.Request(f"http://127.0.0.1:{PORT}/predict", data, {"Content-Type": kind})
+    with urllib.request.urlopen(request, timeout=30) as reply:  # noqa: S310 -- our own server's address
+        return str(reply.read().decode())
+
+
+@contextmanager
+def running(server: Server, bundle: Path, data: bytes, kind: str) -> Iterator[None]:
+    """While the server answers; raises where it does not come to that."""
+    environment = {
+        **os.environ,
+        "BENCH_BUNDLE": str(bundle),
+        "PATH": f"{Path(server.command[0]).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(HERE / "peers"),
+        "KERNELSCOPE_MODELS": str(bundle.parent.parent),
+        "BENTOML_DO_NOT_TRACK": "true",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            server.command, cwd=HERE / "peers", env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            end = time.monotonic() + START_SECONDS
+            while True:
+                try:
+                    answer = ask(data, kind)
+                    break
+                except (urllib.error.URLError, OSError):
+                    if process.poll() is not None or time.monotonic() > end:
+                        log.seek(0)
+                        raise SystemExit(f"{server.name} did not start:\n{log.read().decode()[-2000:]}") from None
+                    time.sleep(0.2)
+            if '"cat"' not in answer:
+                raise SystemExit(f"{server.name} answers {answer}")
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def load(connections: int, seconds: float, data: bytes, kind: str) -> dict[str, float]:
+    """What wrk measures: requests, seconds, errors, percentiles in milliseconds."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        done = subprocess.run(
+            [
+                *("wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "10s"),
+                *("-s", str(HERE / "load.lua"), f"http://127.0.0.1:{PORT}/predict"),
+            ],
+            env={**os.environ, "BENCH_BODY": file.name, "BENCH_TYPE": kind},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def raw(bundle: Path, batch: int, seconds: float) -> float:
+    """Pictures a second of onnxruntime in a loop, with its defaults."""
+    session = onnxruntime.InferenceSession(bundle / "model.onnx", providers=["CPUExecutionProvider"])
+    shape = session.get_inputs()[0].shape
+    feed = {"images": np.zeros((batch, *shape[1:]), np.uint8)}
+    session.run(["probabilities"], feed)
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        session.run(["probabilities"], feed)
+        count += batch
+    return count / (time.perf_counter() - start)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", type=Path, required=True, help="bin folder of the peers' environment")
+    parser.add_argument("--bundle", type=Path, default=ROOT / "models" / "cifar10" / "1")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=6)
+    parser.add_argument("--only", nargs="*", help="names of servers; all by default")
+    chosen = parser.parse_args()
+    if not shutil.which("wrk"):
+        raise SystemExit("wrk is not installed: apt-get install wrk")
+    picture = (ROOT / "examples" / "cat.jpg").read_bytes()
+    results: dict[str, list[dict[int, dict[str, float]]]] = {}
+    loops: list[tuple[float, float]] = []
+    bundle = chosen.bundle.resolve()
+    for turn in range(chosen.rounds):
+        loops.append((raw(bundle, 1, chosen.seconds / 2), raw(bundle, 32, chosen.seconds / 2)))
+        for server in servers(chosen.peers.absolute()):
+            if chosen.only and server.name not in chosen.only:
+                continue
+            data, kind = body(server.form, picture)
+            with running(server, bundle, data, kind):
+                load(64, 2, data, kind)  # warm
+                found = {connections: load(connections, chosen.seconds, data, kind) for connections in (64, 1)}
+            results.setdefault(server.name, []).append(found)
+            rate = found[64]["requests"] / found[64]["seconds"]
+            print(f"turn {turn + 1}: {server.name:<14}{rate:8.0f}/s  {found}", file=sys.stderr)
+    print_table(results, loops)
+
+
+def print_table(results: dict[str, list[dict[int, dict[str, float]]]], loops: list[tuple[float, float]]) -> None:
+    """Medians over the turns with their range; the ratio is the median of the turns' own ratios to the first server."""
+
+    def shown(values: list[float], digits: int = 0) -> str:
+        return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
+
+    def rates(name: str) -> list[float]:
+        return [turn[64]["requests"] / turn[64]["seconds"] for turn in results[name]]
+
+    first = next(iter(results))
+    print(f"onnxruntime alone: {shown([one for one, _ in loops])} pictures/s one by one, ", end="")
+    print(f"{shown([many for _, many in loops])} in batches of 32; medians (range) of {len(loops)} turns\n")
+    print(
+        f"| server | 64 connections, requests/s | {first} is faster by | p99 ms "
+        "| 1 connection, p50 ms | p99 ms | errors |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for name, turns in results.items():
+        ratios = [ours / theirs for ours, theirs in zip(rates(first), rates(name), strict=True)]
+        print(
+            f"| {name} | {shown(rates(name))} | {shown(ratios, 2)} | {shown([turn[64]['p99'] for turn in turns], 1)} "
+            f"| {shown([turn[1]['p50'] for turn in turns], 2)} | {shown([turn[1]['p99'] for turn in turns], 2)} "
+            f"| {sum(int(turn[c]['errors']) for turn in turns for c in turn)} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

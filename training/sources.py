@@ -1,0 +1,160 @@
+"""Where labelled pictures come from: Keras' CIFAR-10, a NumPy file, a folder, an archive of one."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+import numpy as np
+
+from contract import images
+from contract.errors import DataError, UsageError
+from training.pictures import Decoded, Item, Progress, Split, decode
+
+_SPLITS: Final = {
+    "train": "train",
+    "validation": "validation",
+    "val": "validation",
+    "valid": "validation",
+    "test": "test",
+}
+_ARCHIVES: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".txz")
+CIFAR10: Final = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def keras_cifar10() -> tuple[str, Decoded]:
+    """CIFAR-10 as Keras downloads it, and its checksum. Raises `DataError` where it cannot."""
+    from keras.datasets import cifar10  # imported here: other sources need no Keras
+
+    try:
+        (x_train, y_train), (x_test, y_test) = cifar10.load_data()
+    except Exception as error:  # whatever urllib, tarfile and pickle raise; the cause is in the message
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"CIFAR-10 could not be downloaded ({reason}): give a folder or an archive of it") from None
+    splits = {
+        "train": Split(x_train, y_train.reshape(-1).astype(np.int64)),
+        "test": Split(x_test, y_test.reshape(-1).astype(np.int64)),
+    }
+    digest = hashlib.sha256()
+    for split in splits.values():
+        digest.update(split.images.tobytes())
+        digest.update(split.labels.tobytes())
+    return digest.hexdigest(), Decoded(CIFAR10, splits, ())
+
+
+def from_npz(path: Path) -> Decoded:
+    """What `training.data.load` says of a file .npz. Raises `DataError`."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is not a NumPy archive: {error}") from None
+    if "x_train" not in arrays:
+        raise DataError(f"{path} has no x_train (it has {', '.join(arrays) or 'nothing'}): save x_train and y_train")
+    splits = {}
+    for key, x in arrays.items():
+        split = _SPLITS.get(key.removeprefix("x_")) if key.startswith("x_") else None
+        if split is None:
+            continue
+        y = arrays.get("y_" + key.removeprefix("x_"))
+        if x.dtype != np.uint8 or x.ndim != 4 or x.shape[-1] != 3:
+            raise DataError(f"{path}: {key} is {x.dtype} {x.shape}; it must be uint8 (N, height, width, 3)")
+        if y is None or y.size != len(x) or not np.issubdtype(y.dtype, np.integer) or (y.size and y.min() < 0):
+            raise DataError(f"{path}: {key.replace('x', 'y', 1)} must hold one whole number from 0 a picture")
+        splits[split] = Split(x, y.reshape(-1).astype(np.int64))
+    count = 1 + max(int(split.labels.max(initial=0)) for split in splits.values())
+    labels = tuple(map(str, arrays["labels"])) if "labels" in arrays else ()
+    if labels and len(labels) < count:
+        raise DataError(f"{path}: labels names {len(labels)} classes, but y goes up to {count - 1}")
+    return Decoded(labels, splits, ())
+
+
+def from_pictures(path: Path, size: tuple[int, int] | None, fit: images.Fit, progress: Progress) -> tuple[str, Decoded]:
+    """An image folder, or an archive of one, and its checksum. Raises `UsageError` and `DataError`."""
+    if path.is_dir():
+        items, checksum = list(_folder_items(path)), _folder_checksum(path)
+        return checksum, decode(checksum, items, size, fit, progress, str(path))
+    if not path.name.lower().endswith(_ARCHIVES):
+        raise UsageError(f"{path} is of no known kind: give a folder, one of {' '.join(_ARCHIVES)}, or a .npz file")
+    checksum = sha256(path)
+    try:
+        if path.suffix.lower() == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                return checksum, decode(checksum, list(_zip_items(archive)), size, fit, progress, str(path))
+        with tarfile.open(path) as tar:
+            return checksum, decode(checksum, list(_tar_items(tar)), size, fit, progress, str(path))
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
+        raise DataError(f"{path} cannot be read as an archive: {str(error).splitlines()[0]}") from None
+
+
+def _folder_items(root: Path) -> Iterator[Item]:
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        item = _folder(name) if path.is_dir() else _item(name, path.read_bytes)
+        if item:
+            yield item
+
+
+def _zip_items(archive: zipfile.ZipFile) -> Iterator[Item]:
+    for entry in archive.infolist():
+        _refuse_climbing(entry.filename)
+        item = _folder(entry.filename) if entry.is_dir() else _item(entry.filename, partial(archive.read, entry))
+        if item:
+            yield item
+
+
+def _tar_items(tar: tarfile.TarFile) -> Iterator[Item]:
+    # A compressed tar can only be read forwards at a bearable speed: the bytes are kept, in the archive's order.
+    for member in tar:
+        _refuse_climbing(member.name)
+        file = tar.extractfile(member) if member.isfile() else None
+        if file:
+            item = _item(member.name, BytesIO(file.read()).getvalue)
+        else:
+            item = _folder(member.name) if member.isdir() else None  # links and devices are no pictures
+        if item:
+            yield item
+
+
+def _refuse_climbing(name: str) -> None:
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    if ".." in parts or name.startswith(("/", "\\")) or (parts and parts[0].endswith(":")):
+        raise DataError(f"the archive holds {name!r}, a path that climbs out of it: it was not read; pack it anew")
+
+
+def _folder(name: str) -> Item | None:
+    item = _item(f"{name.rstrip('/')}/any{images.SUFFIXES[0]}", bytes)
+    return replace(item, name=name.rstrip("/"), is_picture=False) if item else None
+
+
+def _item(name: str, read: Callable[[], bytes]) -> Item | None:
+    """`[...]/train/<class>/[...]/picture.jpg`, or `[...]/<class>/picture.jpg` where there is no split's folder."""
+    path = PurePosixPath(name)
+    if path.suffix.lower() not in images.SUFFIXES or any(part.startswith((".", "__MACOSX")) for part in path.parts):
+        return None
+    folders = path.parts[:-1]
+    for depth, folder in enumerate(folders[:-1]):
+        if folder.lower() in _SPLITS:
+            return Item(_SPLITS[folder.lower()], folders[depth + 1], name, read)
+    return Item("", folders[-1], name, read) if folders else None
+
+
+def sha256(path: Path) -> str:
+    """A file's SHA-256, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _folder_checksum(root: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*")):
+        if path.is_file():
+            digest.update(f"{path.relative_to(root).as_posix()}\0{sha256(path)}\n".encode())
+    return digest.hexdigest()
