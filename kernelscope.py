@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
@@ -33,6 +32,8 @@ ROOMS: Final = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a subcommand; returns its exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    # onnxruntime's builds report to their makers unless told not to; it reads this as it loads
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     words = sys.argv[1:] if arguments is None else arguments
     if not words or words[0] in ("-h", "--help", "help"):
         print(_help())
@@ -46,29 +47,29 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     try:
         command: Callable[[list[str]], int] = getattr(importlib.import_module(room.module), words[0])
-        return command(words[1:])
+        code = command(words[1:])
+        sys.stdout.flush()
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] in ("service", "training", "contract"):
             raise
-        print(
-            f"kernelscope {words[0]}: {error.name} is not installed: pip install 'kernelscope{room.extra}'",
-            file=sys.stderr,
-        )
-        return 1
+        return _say(words[0], f"{error.name} is not installed: pip install 'kernelscope{room.extra}'", 1)
     except KernelscopeError as error:
-        print(f"kernelscope {words[0]}: {error}", file=sys.stderr)
-        return error.exit_code
+        return _say(words[0], str(error), error.exit_code)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `kernelscope ... | head` is no mistake
+        # `kernelscope ... | head` is no mistake; what is still to be written goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.ENOENT, errno.EADDRINUSE):
-            raise
+    except OSError as error:  # the machine's: a full disk, a file that may not be read, a name that is too long
         what = f"{error.filename}: " if error.filename else ""
-        print(f"kernelscope {words[0]}: {what}{error.strerror}", file=sys.stderr)
-        return 1
+        return _say(words[0], f"{what}{error.strerror or error}", 1)
+    return code
+
+
+def _say(command: str, message: str, code: int) -> int:
+    print(f"kernelscope {command}: {message}", file=sys.stderr)
+    return code
 
 
 def _help() -> str:

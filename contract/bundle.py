@@ -79,7 +79,7 @@ class Card:
         """
         try:
             raw = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BundleError(f"{where} is not JSON: {error}") from None
         if not isinstance(raw, dict):
             raise BundleError(f"{where} holds a {type(raw).__name__}, not an object")
@@ -102,7 +102,7 @@ class Card:
             refuse("`name` must be a word")
         if not isinstance(self.labels, list | tuple) or len(self.labels) < 2:
             refuse("`labels` must list two classes or more")
-        if not all(isinstance(label, str) and label for label in self.labels):
+        if not all(isinstance(label, str) and label and _is_text(label) for label in self.labels):
             refuse("every one of `labels` must be a word")
         if len(set(self.labels)) != len(self.labels):
             refuse("`labels` names a class twice")
@@ -114,6 +114,11 @@ class Card:
             refuse(f"`fit` must be one of {', '.join(FITS)}")
         if not isinstance(self.temperature, int | float) or not self.temperature > 0:
             refuse("`temperature` must be a number above 0")
+        for part in ("data", "training", "accuracy", "cost"):
+            if not isinstance(getattr(self, part), dict):
+                refuse(f"`{part}` must be an object")
+        if not isinstance(self.accuracy.get("accuracy", 0.0), int | float):
+            refuse("`accuracy.accuracy` must be a number")
 
 
 @dataclass(frozen=True)
@@ -131,8 +136,16 @@ class Bundle:
     @property
     def version(self) -> int:
         """The version, from the folder's name; 0 for a folder whose name is not a number."""
-        name = self.folder.resolve().name
+        name = self.folder.absolute().name
         return int(name) if name.isdecimal() else 0
+
+
+def _is_text(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
 
 
 def read(folder: Path) -> Bundle:

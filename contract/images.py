@@ -19,7 +19,7 @@ from typing import Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from contract.errors import EmptyPicture, PictureTooLarge, UndecodablePicture, UnsupportedPicture
 
@@ -36,6 +36,17 @@ SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".t
 
 MAX_PIXELS: Final = 50_000_000
 """Width times height that is decoded at most: above any camera phone's default, 150 MB as RGB."""
+
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a picture of each EXIF orientation upright."""
 
 _MARGIN: Final = 4
 """A JPEG is not decoded smaller than this many times the model's input: the antialiased resize does the rest."""
@@ -62,10 +73,15 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: tuple[int, in
         PictureTooLarge: the header claims more than `max_pixels`.
         UndecodablePicture: cut short, corrupt, without pixels, or animated.
     """
+    return pixels_of(open_header(data, max_pixels=max_pixels), at_least=at_least)
+
+
+def open_header(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The first half of `decode`: a picture whose header alone has been read; its `size` tells what decoding costs."""
     if not data:
         raise EmptyPicture(f"the picture is empty (0 bytes): {_READS}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of size and of odd EXIF; both are judged here
+        warnings.simplefilter("ignore")  # Pillow warns of size; that is judged here
         try:
             picture = Image.open(io.BytesIO(data), formats=FORMATS)
         except UnidentifiedImageError:
@@ -76,20 +92,28 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: tuple[int, in
             raise PictureTooLarge(f"the picture has more than {max_pixels:,} pixels: send a smaller one") from None
         except Exception as error:  # Pillow's parsers raise whatever broken headers make them raise
             raise UndecodablePicture(f"the picture's header cannot be read ({_one_line(error)})") from None
-        width, height = picture.size
-        if width < 1 or height < 1:
-            raise UndecodablePicture(f"the picture claims to be {width}x{height} pixels: it has nothing to show")
-        if width * height > max_pixels:
-            raise PictureTooLarge(
-                f"the picture is {width}x{height} pixels, more than {max_pixels:,} in all: send a smaller one"
-            )
+    width, height = picture.size
+    if width < 1 or height < 1:
+        raise UndecodablePicture(f"the picture claims to be {width}x{height} pixels: it has nothing to show")
+    if width * height > max_pixels:
+        raise PictureTooLarge(
+            f"the picture is {width}x{height} pixels, more than {max_pixels:,} in all: send a smaller one"
+        )
+    return picture
+
+
+def pixels_of(picture: Image.Image, *, at_least: tuple[int, int] | None = None) -> Image.Image:
+    """The second half of `decode`: a picture from `open_header`, decoded, RGB, upright."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd EXIF data, which are passed over
         try:
             if getattr(picture, "is_animated", False) and picture.format != "MPO":  # MPO: a phone's JPEG with a preview
                 raise UndecodablePicture("the picture is animated or has several pages: send one frame of it")
+            orientation = _orientation(picture)
             if at_least:
                 picture.draft(None, at_least)
             picture.load()
-            return _to_rgb(ImageOps.exif_transpose(picture))
+            return _upright(_to_rgb(picture), orientation)
         except UndecodablePicture:
             raise
         except Exception as error:  # as above: a damaged body surfaces as OSError, SyntaxError, struct.error, ...
@@ -119,9 +143,13 @@ def fit(picture: Image.Image, height: int, width: int, how: Fit = "crop") -> Pix
 
 
 def read(data: bytes, height: int, width: int, how: Fit = "crop", *, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """`decode` and `fit` in one: picture bytes to (height, width, 3) uint8. Raises what `decode` raises."""
-    enough = (width * _MARGIN, height * _MARGIN)
-    return fit(decode(data, max_pixels=max_pixels, at_least=enough), height, width, how)
+    """Picture bytes to (height, width, 3) uint8: `decode` and `fit` in one. Raises what `decode` raises."""
+    return finish(open_header(data, max_pixels=max_pixels), height, width, how)
+
+
+def finish(picture: Image.Image, height: int, width: int, how: Fit = "crop") -> Pixels:
+    """The rest of `read`, for a picture from `open_header`."""
+    return fit(pixels_of(picture, at_least=(width * _MARGIN, height * _MARGIN)), height, width, how)
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
@@ -140,9 +168,23 @@ def _from_deep(picture: Image.Image) -> Image.Image:
     """16-bit greyscale (modes I;16 and I) keeps its upper eight bits; float greyscale (F) is taken as 0 to 255."""
     values = np.asarray(picture)
     if picture.mode != "F":
-        values = np.asarray(values, dtype=np.int64) >> 8
-    grey = np.nan_to_num(values).clip(0, 255).astype(np.uint8)
+        values = values >> 8
+    grey = np.nan_to_num(values, copy=False).clip(0, 255).astype(np.uint8)
     return Image.fromarray(grey).convert("RGB")
+
+
+def _orientation(picture: Image.Image) -> int:
+    """The EXIF orientation, 1 (upright) to 8; upright where the EXIF data are damaged."""
+    try:
+        said = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # cameras and editors write whatever they like there, and the picture is none the worse for it
+        return 1
+    return said if isinstance(said, int) else 1
+
+
+def _upright(picture: Image.Image, orientation: int) -> Image.Image:
+    turn = _TURNS.get(orientation)
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _one_line(error: Exception) -> str:

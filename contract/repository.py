@@ -19,6 +19,7 @@ from contract import bundle
 from contract.errors import BundleError, BundleNotFound, UsageError
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_NUMBER: Final = re.compile(r"[1-9][0-9]{0,8}")
 _STAGING: Final = ".staging-"
 
 
@@ -32,7 +33,9 @@ def shipped() -> Path:
 def check_name(name: str) -> str:
     """Return `name` if it can name a model: letters, digits, dot, dash and underscore. Raises `UsageError`."""
     if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} cannot name a model: use letters, digits, '.', '-' and '_', at most 100")
+        raise UsageError(
+            f"{name!r} cannot name a model: give a --name of letters, digits, '.', '-' and '_', at most 100"
+        )
     return name
 
 
@@ -49,12 +52,18 @@ def models(root: Path) -> dict[str, list[int]]:
 
 
 def versions(root: Path, name: str) -> list[int]:
-    """The versions of a model, from oldest to newest; none if there is no such model."""
+    """The versions of a model, from oldest to newest; none if there is no such model.
+
+    A version counts once it has both its files, so that one that is being copied in is not taken for a broken one.
+    """
     folder = root / name
-    if not folder.is_dir():
+    if not _NAME.fullmatch(name) or not folder.is_dir():
         return []
-    numbers = (int(entry.name) for entry in folder.iterdir() if entry.is_dir() and entry.name.isdecimal())
-    return sorted(number for number in numbers if (folder / str(number) / bundle.MODEL).is_file())
+    return sorted(
+        int(entry.name)
+        for entry in folder.iterdir()
+        if _NUMBER.fullmatch(entry.name) and all((entry / file).is_file() for file in (bundle.MODEL, bundle.CARD))
+    )
 
 
 def find(root: Path, name: str, version: int | None = None) -> bundle.Bundle:
@@ -71,7 +80,7 @@ def find(root: Path, name: str, version: int | None = None) -> bundle.Bundle:
     if version is not None and version not in there:
         listed = ", ".join(map(str, there))
         raise BundleNotFound(f"model {name!r} has no version {version} (versions there: {listed})")
-    return bundle.read(root / name / str(version or there[-1]))
+    return bundle.read(root / name / str(there[-1] if version is None else version))
 
 
 @contextmanager

@@ -85,8 +85,11 @@ async def _watch(state: State) -> None:
     while True:
         with suppress(TimeoutError):
             await asyncio.wait_for(look.wait(), state.settings.watch or None)
+        asked = look.is_set()
         look.clear()
         try:
-            await state.registry.sync()
+            await state.registry.sync(again=asked)
         except (OSError, KernelscopeError) as error:  # the folder is gone, say: what is loaded goes on serving
             log.error("%s cannot be looked through: %s", state.settings.models, error)  # noqa: TRY400
+        except Exception:  # a fault of ours must not end the looking: it is logged, and the next look may succeed
+            log.exception("%s cannot be looked through", state.settings.models)

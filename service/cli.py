@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import glob
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,7 +63,13 @@ def predict(arguments: list[str]) -> int:
     )
     add = parser.add_argument
     add("pictures", nargs="+", metavar="PICTURE", help="a picture, a folder of them, or a pattern")
-    add("--models", type=Path, default=repository.shipped(), metavar="DIR", help="folder of models (the shipped one)")
+    add(
+        "--models",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="folder of models (KERNELSCOPE_MODELS, else the shipped one)",
+    )
     add("--model", metavar="NAME", help="which of them (the only one, or cifar10)")
     add("--version", type=int, metavar="N", help="which version of it (the newest)")
     add("--top-k", type=int, default=3, metavar="K", help="classes to list (3)")
@@ -71,10 +78,11 @@ def predict(arguments: list[str]) -> int:
     if chosen.top_k < 1:
         raise UsageError(f"--top-k is {chosen.top_k}; it must be 1 or more")
 
-    names = list(repository.models(chosen.models))
+    root = chosen.models or Path(os.environ.get("KERNELSCOPE_MODELS") or repository.shipped())
+    names = list(repository.models(root))
     name = chosen.model or ("cifar10" if "cifar10" in names or not names else names[0])
-    of = repository.find(chosen.models, name, chosen.version)
-    paths = list(_paths(chosen.pictures))
+    of = repository.find(root, name, chosen.version)
+    paths = list(dict.fromkeys(_paths(chosen.pictures)))
 
     from service.engine import Engine
 
@@ -101,13 +109,15 @@ def _paths(words: list[str]) -> Iterator[Path]:
     """Files, what is in folders, and what patterns match; in order. Raises `UsageError` for one that names nothing."""
     for word in words:
         path = Path(word)
-        if path.is_dir():
+        if word and path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in images.SUFFIXES and p.is_file())
             if not inside:
                 raise UsageError(f"{word} holds no pictures ({' '.join(images.SUFFIXES)})")
             yield from inside
-        elif path.exists():
+        elif word and path.is_file():
             yield path
+        elif path.exists():
+            raise UsageError(f"{word!r} is neither a file nor a folder")
         else:
             matched = sorted(glob.glob(word, recursive=True))
             if not matched:
@@ -153,14 +163,16 @@ class _Answers:
         }
         (best, sure), *others = top
         rest = ", ".join(f"{label} {probability:.1%}" for label, probability in others)
-        self._print(answer, f"{path}  [bold green]{best}[/] {sure:.1%}  [dim]{rest}[/]")
+        self._print(answer, f"{path}  ", (best, "bold green"), f" {sure:.1%}  ", (rest, "dim"))
 
     def error(self, path: Path, why: str) -> None:
-        self._print({"file": str(path), "error": why}, f"{path}  [red]not read:[/] {why}")
+        self._print({"file": str(path), "error": why}, f"{path}  ", ("not read:", "red"), f" {why}")
 
-    def _print(self, answer: dict[str, Any], text: str) -> None:
+    def _print(self, answer: dict[str, Any], *parts: str | tuple[str, str]) -> None:
         if self._as_json:
-            print(json.dumps(answer, ensure_ascii=False), flush=not sys.stdout.isatty())
+            print(json.dumps(answer), flush=not sys.stdout.isatty())
         else:
-            self._console.print(text)
+            from rich.text import Text
+
+            self._console.print(Text.assemble(*parts))
         self._progress.advance(self._task)

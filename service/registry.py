@@ -107,10 +107,18 @@ class VersionStatus:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class _Refused:
+    """Why a version was refused, and what its files were then: once they change, it is tried again."""
+
+    reason: str
+    files: tuple[tuple[int, int], ...]
+
+
 @dataclass
 class _Model:
     served: dict[int, Served] = field(default_factory=dict)
-    refused: dict[int, str] = field(default_factory=dict)
+    refused: dict[int, _Refused] = field(default_factory=dict)
     pinned: int | None = None
     unloaded: bool = False
 
@@ -145,7 +153,7 @@ class Registry:
         model = self._models.get(name or self._default)
         if model is None or not model.served:
             there = ", ".join(one for one, found in self._models.items() if found.served) or "none"
-            raise BundleNotFound(f"there is no model {name!r} (models here: {there})")
+            raise BundleNotFound(f"there is no model {name or self._default!r} (models here: {there})")
         if version is None:
             return model.served[max(model.served)]
         if version not in model.served:
@@ -161,7 +169,8 @@ class Registry:
 
     def names(self) -> list[str]:
         """Every model in the repository or served."""
-        return sorted({*self._models, *repository.models(self._settings.models)})
+        there = repository.models(self._settings.models) if self._settings.models.is_dir() else ()
+        return sorted({*self._models, *there})
 
     def versions(self, name: str) -> list[VersionStatus]:
         """Every version of a model in the repository or served, oldest first. Raises `BundleNotFound`."""
@@ -174,7 +183,7 @@ class Registry:
             if number in model.served:
                 found.append(VersionStatus(number, "ready"))
             elif number in model.refused:
-                found.append(VersionStatus(number, "refused", model.refused[number]))
+                found.append(VersionStatus(number, "refused", model.refused[number].reason))
             else:
                 found.append(VersionStatus(number, "available"))
         return found
@@ -188,7 +197,8 @@ class Registry:
             BundleError: there is no model, or none of a model's versions can be served.
             UsageError: the default model is not there.
         """
-        root, wanted = self._settings.models, self._settings.model
+        settings = self._settings
+        root, wanted = settings.models, settings.model
         names = list(repository.models(root))
         if not names:
             raise BundleNotFound(f"{root} holds no model: expected <name>/<version>/{MODEL}")
@@ -202,11 +212,18 @@ class Registry:
                     self._install(self._load(name, number))
                 except BundleError as error:
                     self._refuse(name, number, error)
-            if not model.served and model.refused:
-                raise BundleError(model.refused[max(model.refused)])
+            if not model.served and not model.refused:
+                numbers = ", ".join(map(str, repository.versions(root, name)))
+                raise BundleNotFound(f"model {name!r} has no version {settings.versions} (versions there: {numbers})")
+            if not model.served:
+                raise BundleError(model.refused[max(model.refused)].reason)
 
-    async def sync(self) -> None:
-        """Bring what is served in line with the repository and the settings; refusals are logged, never raised."""
+    async def sync(self, *, again: bool = False) -> None:
+        """Bring what is served in line with the repository and the settings; refusals are logged, never raised.
+
+        Args:
+            again: whether to try what was refused before, though its files have not changed.
+        """
         async with self._changing:
             for name in self.names():
                 model = self._models.setdefault(name, _Model())
@@ -214,11 +231,13 @@ class Registry:
                     continue
                 wanted = self._wanted(name)
                 for number in wanted:
-                    if number not in model.served and number not in model.refused:
-                        try:
-                            await self._swap_in(name, number)
-                        except KernelscopeError as error:
-                            self._refuse(name, number, error)
+                    before = model.refused.get(number)
+                    if number in model.served or (before and not again and before.files == self._files(name, number)):
+                        continue
+                    try:
+                        await self._swap_in(name, number)
+                    except KernelscopeError as error:
+                        self._refuse(name, number, error)
                 if any(number in model.served for number in wanted):
                     await self._retire(name, [number for number in model.served if number not in wanted])
 
@@ -266,7 +285,7 @@ class Registry:
             return there
         if policy == "latest":
             return there[-1:]
-        return [number for number in there if str(number) == policy] or there[-1:]
+        return [number for number in there if str(number) == policy]
 
     async def _swap_in(self, name: str, number: int) -> None:
         served = await asyncio.to_thread(self._load, name, number)
@@ -314,7 +333,9 @@ class Registry:
         labels = (served.name, str(served.version))
         self._metrics.queue_depth.labels(*labels).set_function(lambda: served.batcher.depth)
         self._metrics.model_info.labels(*labels, served.card.training.get("recipe", "unknown")).set(1)
-        self._models[served.name].served[served.version] = served
+        model = self._models[served.name]
+        model.served[served.version] = served
+        model.refused.pop(served.version, None)
 
     async def _retire(self, name: str, numbers: list[int]) -> None:
         for number in numbers:
@@ -326,6 +347,11 @@ class Registry:
             await served.batcher.drain()
             log.info("%s %d serves no more", name, number)
 
+    def _files(self, name: str, number: int) -> tuple[tuple[int, int], ...]:
+        """When a version's files were changed, and how long they are."""
+        stats = (path.stat() for path in sorted((self._settings.models / name / str(number)).iterdir()))
+        return tuple((one.st_mtime_ns, one.st_size) for one in stats)
+
     def _refuse(self, name: str, number: int, error: KernelscopeError) -> None:
-        self._models[name].refused[number] = str(error)
+        self._models[name].refused[number] = _Refused(str(error), self._files(name, number))
         log.error("%s %d is refused: %s", name, number, error)

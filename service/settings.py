@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contract import images, repository
@@ -15,15 +15,19 @@ from contract.errors import UsageError
 class Settings(BaseSettings):
     """The service's settings. Sizes are in bytes, times in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="KERNELSCOPE_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="KERNELSCOPE_", env_ignore_empty=True, frozen=True, extra="forbid", allow_inf_nan=False
+    )
 
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 for any that is free")
     models: Path = Field(default_factory=repository.shipped, description="folder of <name>/<version>/model.onnx")
     versions: str = Field(
-        "latest", pattern=r"latest|all|[1-9]\d*", description="versions to serve: latest, all, or a number"
+        "latest", pattern=r"^(latest|all|[1-9]\d{0,8})$", description="versions to serve: latest, all, or a number"
     )
-    watch: float = Field(5.0, ge=0, description="seconds between looks for new versions in the folder; 0 for never")
+    watch: float = Field(
+        5.0, ge=0, le=86400, description="seconds between looks for new versions in the folder; 0 for never"
+    )
     model: str | None = Field(None, description="model that answers /predict unless the request names one")
     top_k: int = Field(5, ge=1, description="classes listed in a reply unless the request says how many")
     threads: int = Field(0, ge=0, description="onnxruntime threads a model; 0 for as many as there are cores")
@@ -31,21 +35,16 @@ class Settings(BaseSettings):
     max_batch_size: int = Field(32, ge=1, le=1024, description="pictures run through a model at once")
     max_queue: int = Field(1024, ge=1, description="pictures that may wait for a model before requests are refused")
     max_queue_delay: float = Field(0.0, ge=0, le=1, description="seconds a free model waits for a fuller batch")
-    timeout: float = Field(30.0, gt=0, description="seconds that a request may take unless it says how long")
+    timeout: float = Field(30.0, gt=0, le=3600, description="seconds that a request may take unless it says how long")
     max_body: int = Field(16 * 2**20, ge=1024, description="bytes of a request's body")
     max_pixels: int = Field(images.MAX_PIXELS, ge=1, description="width times height of a picture")
     max_pictures: int = Field(256, ge=1, description="pictures in one request to /predict/batch")
     api_keys: str = Field("", description="keys, separated by commas, of which a request must send one; none if empty")
     admin_key: str = Field("", description="key that loading and unloading models takes; refused if empty")
     cors_origins: str = Field("", description="origins, separated by commas, whose pages may ask; none if empty")
-    drain_timeout: float = Field(30.0, ge=0, description="seconds that requests in flight get after SIGTERM")
+    drain_timeout: float = Field(30.0, ge=0, le=3600, description="seconds that requests in flight get after SIGTERM")
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON")
     log_requests: bool = Field(True, description="write a line for each request")
-
-    @field_validator("model")
-    @classmethod
-    def _empty_is_none(cls, value: str | None) -> str | None:
-        return value or None
 
 
 def load(**flags: object) -> Settings:

@@ -27,7 +27,7 @@ def refuse(message: str, status: int = HTTPStatus.BAD_REQUEST) -> NoReturn:
 
 def version_number(version: str | None) -> int | None:
     """A version as paths and parameters give it; None where none is given."""
-    if version is None or version == "":
+    if version is None:
         return None
     if not version.isdecimal() or not version.isascii() or len(version) > 9:
         refuse(f"version {version[:40]!r} is not a number", HTTPStatus.NOT_FOUND)
@@ -69,21 +69,33 @@ def json_object(text: bytes) -> dict[str, Any]:
 
 
 def pixels(shape: list[int], data: Any) -> Pixels:
-    """uint8 pixels of a shape, from raw bytes or from JSON numbers, flat or nested."""
+    """uint8 pixels of a shape, from raw bytes or from JSON numbers, flat or nested.
+
+    JSON numbers never reach NumPy as they are: a list with one long string among them would become an array in which
+    every element is as long.
+    """
     wanted = math.prod(shape)
     if isinstance(data, bytes):
         if len(data) != wanted:
             refuse(f"shape {shape} has {wanted} bytes, the data {len(data)}")
         return np.frombuffer(data, np.uint8).reshape(shape)
-    try:
-        values = np.array(data)
-    except (ValueError, OverflowError):  # a ragged list, or numbers beyond 64 bits
+    if not isinstance(data, list):
         refuse("data must be a list of whole numbers from 0 to 255, flat or nested as shape says")
-    if values.size != wanted or (values.ndim != 1 and list(values.shape) != shape):
-        refuse(f"shape {shape} has {wanted} values, the data {values.size} in shape {list(values.shape)}")
-    if values.dtype.kind != "i" or values.min() < 0 or values.max() > 255:
+    flat = _bytes(data, shape if data and isinstance(data[0], list) else [wanted])
+    return np.frombuffer(flat, np.uint8).reshape(shape)
+
+
+def _bytes(data: Any, shape: list[int]) -> bytes:
+    """The numbers in lists nested as a shape says, as bytes."""
+    if not isinstance(data, list) or len(data) != shape[0]:
+        there = f"{len(data)} values" if isinstance(data, list) else f"a {type(data).__name__}"
+        refuse(f"where shape says {shape[0]} values, the data hold {there}")
+    if len(shape) > 1:
+        return b"".join(_bytes(part, shape[1:]) for part in data)
+    try:
+        return bytes(data)
+    except (TypeError, ValueError):
         refuse("data must hold whole numbers from 0 to 255")
-    return values.astype(np.uint8).reshape(shape)
 
 
 def from_base64(data: Any) -> list[bytes]:

@@ -25,7 +25,7 @@ ALLOWED = {
     "contract": {"contract", "numpy", "PIL"},
     "service": {
         "contract", "service", "numpy", "fastapi", "starlette", "uvicorn", "onnxruntime", "pydantic",
-        "pydantic_settings", "prometheus_client", "rich",
+        "pydantic_settings", "prometheus_client", "rich", "PIL",
     },
     "training": {
         "contract", "training", "numpy", "PIL", "keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "rich",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import timeit
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,13 @@ def colour_bundle(root: Path, name: str = "colours", version: int = 1, **card: A
     return bundle.read(folder)
 
 
-def slow_bundle(root: Path, name: str = "slow", *, rounds: int = 12) -> bundle.Bundle:
-    """As `colour_bundle`, but each run first multiplies large matrices, for some tenths of a second."""
+def slow_bundle(root: Path, name: str = "slow", *, seconds: float = 0.5) -> bundle.Bundle:
+    """As `colour_bundle`, but each run first multiplies large matrices, for about that long."""
     of = colour_bundle(root, name)
     model = onnx.load(of.model)
     side = 1000
+    square = np.ones((side, side), np.float32)
+    rounds = max(4, round(seconds / min(timeit.repeat(lambda: square @ square, number=1, repeat=5))))
     nodes = [
         helper.make_node("ReduceMean", ["scaled"], ["all"], keepdims=0),
         helper.make_node("Mul", ["all", "tiny"], ["small"]),  # products of such matrices stay finite

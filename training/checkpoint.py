@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,9 +15,24 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from contract.errors import DataError, KernelscopeError
+from contract.errors import DataError, KernelscopeError, UsageError
 
 FILE: Final = "checkpoint.npz"
+PUBLISHED: Final = "published"
+"""A file that stands beside the checkpoint once the run's model has been published; it says where."""
+LOCK: Final = "lock"
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """While this process alone writes to a run's folder. Raises `UsageError` where another does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it however the process ends
+        except BlockingIOError:
+            raise UsageError(f"another run is writing to {folder}: wait for it, or give another --run") from None
+        yield
 
 
 @dataclass(frozen=True)
@@ -56,5 +74,7 @@ def read(folder: Path) -> Checkpoint | None:
             for key in sorted(set(file.files) - {"notes"}):
                 arrays.setdefault(key.split("/")[0], []).append(file[key])
             return Checkpoint(arrays, json.loads(str(file["notes"])))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is damaged ({error}): remove it to start the run anew") from None
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{path} is damaged ({error or type(error).__name__}): remove it to start the run anew"
+        ) from None

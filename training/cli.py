@@ -24,14 +24,15 @@ def train(arguments: list[str]) -> int:
     chosen = _train_parser().parse_args(arguments)
 
     from rich.console import Console
+    from rich.markup import escape
 
     with _quiet():
         from training import fit, job, machine, recipes
 
     recipe = recipes.find(chosen.recipe)
     console = Console()
-    name = repository.check_name(chosen.name) if chosen.name else None
-    run = chosen.run or Path("runs") / f"{name or _word(chosen.data)}-{recipe.name}"
+    name = repository.check_name(chosen.name or _word(chosen.data))
+    run = chosen.run or Path("runs") / f"{name}-{recipe.name}"
     precision = machine.best_precision() if chosen.precision == "auto" else chosen.precision
     options = fit.Options(
         epochs=chosen.epochs,
@@ -61,13 +62,14 @@ def train(arguments: list[str]) -> int:
         )
     except fit.Interrupted as stopped:
         again = shlex.join(["kernelscope", "train", *(a for a in arguments if a != "--resume"), "--resume"])
-        console.print(f"\n{stopped}; to go on:\n  {again}", highlight=False, soft_wrap=True)
+        console.print(f"\n{stopped}; to go on:\n  {again}", highlight=False, markup=False, soft_wrap=True)
         return stopped.exit_code
     accuracy = made.card.accuracy
     console.print(
         f"[green]{accuracy['accuracy']:.2%}[/] of {accuracy['pictures']:,} {accuracy['split']} pictures right; "
         f"calibration error {accuracy['calibration_error']:.2%}; {made.card.cost['latency_ms']} ms a picture\n"
-        f"published as {made.folder}; to serve it:\n  kernelscope serve --models {shlex.quote(str(chosen.output))}",
+        f"published as {escape(str(made.folder))}; to serve it:\n"
+        f"  kernelscope serve --models {escape(shlex.quote(str(chosen.output)))}",
         highlight=False,
         soft_wrap=True,
     )
@@ -79,6 +81,7 @@ def evaluate(arguments: list[str]) -> int:
     chosen = _evaluate_parser().parse_args(arguments)
 
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from contract import bundle
@@ -115,8 +118,10 @@ def evaluate(arguments: list[str]) -> int:
         mistakes = score.confusion[row].copy()
         mistakes[row] = 0
         worst = mistakes.argmax()
-        taken = f"{of.card.labels[worst]} ({mistakes[worst]})" if mistakes[worst] else ""
-        table.add_row(label, f"{score.per_class[label]:.1%}" if label in score.per_class else "no pictures", taken)
+        taken = f"{escape(of.card.labels[worst])} ({mistakes[worst]})" if mistakes[worst] else ""
+        table.add_row(
+            escape(label), f"{score.per_class[label]:.1%}" if label in score.per_class else "no pictures", taken
+        )
     console.print(table)
     return 0
 
@@ -141,7 +146,7 @@ def _train_parser() -> argparse.ArgumentParser:
     add("--resume", action="store_true", help="go on with the run in that folder; start it if there is none")
     add("--epochs", type=_positive, metavar="N", help="passes over the pictures (the recipe's)")
     add("--batch-size", type=_positive, metavar="N", help="pictures a step (the recipe's)")
-    add("--seed", type=int, default=0, metavar="N", help="of weights, order and augmentation (0)")
+    add("--seed", type=_natural, default=0, metavar="N", help="of weights, order and augmentation (0)")
     add("--time-budget", type=_duration, metavar="TIME", help="end within 90s, 30m or 2h, schedule included")
     add("--size", type=_size, metavar="HxW", help="bring pictures to this size (their own, 224 at most)")
     add("--fit", choices=FITS, default="crop", help="how a picture of another shape takes that size (crop)")
@@ -177,12 +182,19 @@ def _evaluate_parser() -> argparse.ArgumentParser:
 
 
 def _word(source: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).resolve().name.split(".")[0]) or "data"
+    """A name for a model, from where its data are."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", Path(source).resolve().name.split(".")[0]).strip("-") or "pictures"
 
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
     return int(text)
 
 

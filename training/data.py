@@ -138,6 +138,12 @@ def _check(decoded: Decoded, where: str, labels: tuple[str, ...] | None) -> Deco
         order = np.array([labels.index(label) for label in decoded.labels])
         splits = {name: Split(split.images, order[split.labels]) for name, split in decoded.splits.items()}
         return replace(decoded, labels=labels, splits=splits)
+    for label in decoded.labels:
+        if not label or decoded.labels.count(label) > 1 or not label.isprintable():
+            raise DataError(f"{where}: {label!r} cannot name a class: names must differ, and be text")
+    sizes = {name: split.images.shape[1:3] for name, split in decoded.splits.items()}
+    if len(set(sizes.values())) > 1:
+        raise DataError(f"{where}: the splits' pictures differ in size ({sizes}): give a --size")
     if len(decoded.labels) < 2:
         raise DataError(f"{where} has one class only, {decoded.labels[0]!r}: two or more are needed to tell apart")
     if "train" not in decoded.splits:

@@ -79,11 +79,13 @@ def fit(recipe: Recipe, data: Dataset, options: Options, folder: Path, *, resume
         console: where progress is shown.
 
     Raises:
-        UsageError: `folder` holds an unfinished run and `resume` is not set, or one of another recipe, data or seed.
+        UsageError: `folder` holds an unfinished run and `resume` is not set, or one of another recipe, data or seed;
+            or another process writes to it; or the pictures are too small for the network.
         Interrupted: SIGINT or SIGTERM came; the state has been saved.
         KernelscopeError: the loss is no number any more; the last good checkpoint is kept.
     """
-    return _Run(recipe, data, options, folder, resume, console).run()
+    with checkpoint.alone(folder):
+        return _Run(recipe, data, options, folder, resume, console).run()
 
 
 def predict(model: keras.Model, pictures: Batch) -> npt.NDArray[np.float32]:
@@ -106,7 +108,13 @@ class _Run:
         self.steps_an_epoch = len(data.train) // self.batch_size  # the last, smaller batch is left for next time
         keras.utils.set_random_seed(options.seed)
         with networks.precision(options.precision):
-            self.model = recipe.network.build(data.size, len(data.labels))
+            try:
+                self.model = recipe.network.build(data.size, len(data.labels))
+            except ValueError:  # Keras', where pooling leaves nothing of a side
+                height, width = data.size
+                raise UsageError(
+                    f"pictures of {height}x{width} are too small for the recipe {recipe.name}: give a larger --size"
+                ) from None
         networks.whiten(self.model, data.train.images)
         self.optimiser = recipe.optimiser.make()
         self.optimiser.build(self.model.trainable_variables)
@@ -219,7 +227,9 @@ class _Run:
         return {
             "recipe": self.recipe.name,
             "data": self.data.checksum,
-            "pictures": len(self.data.train),
+            "pictures": [len(self.data.train), len(self.data.validation)],
+            "size": list(self.data.size),
+            "fit": self.data.fit,
             "seed": self.seed,
             "batch_size": self.batch_size,
         }
@@ -243,19 +253,22 @@ class _Run:
         if found is None:
             return
         notes = found.notes
+        published = (self.folder / checkpoint.PUBLISHED).is_file()
+        other = [key for key, wanted in self._notes().items() if notes.get(key) != wanted]
+        if published and (other or not resume):
+            (self.folder / checkpoint.PUBLISHED).unlink()
+            return  # that run is over, and its model in the repository: a new one takes its place
         if not resume:
-            if notes["done"]:
-                return  # its model is published: a new run takes its place
+            state = "a finished run that was not published" if notes.get("done") else "an unfinished run"
             raise UsageError(
-                f"{self.folder} holds an unfinished run at step {notes['step']}: add --resume to go on with it, "
+                f"{self.folder} holds {state}, at step {notes.get('step')}: add --resume to go on with it, "
                 "or --run another-folder to start a new one"
             )
-        for key, wanted in self._notes().items():
-            if notes[key] != wanted:
-                raise UsageError(
-                    f"{self.folder} holds a run with {key} {notes[key]}, not {wanted}: "
-                    "resume it as it was started, or give another --run"
-                )
+        for key in other:
+            raise UsageError(
+                f"{self.folder} holds a run with {key} {notes.get(key)}, not {self._notes()[key]}: "
+                "resume it as it was started, or give another --run"
+            )
         for variable, value in zip(self.model.weights, found.arrays["weights"], strict=True):
             variable.assign(value)
         for variable, value in zip(self.optimiser.variables, found.arrays["optimiser"], strict=True):

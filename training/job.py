@@ -8,11 +8,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import keras
+import onnx
 from rich.console import Console
+from rich.markup import escape
 
 from contract import bundle, repository
+from contract.errors import KernelscopeError
 from contract.images import Fit
-from training import calibrate, data, evaluate, export, fit, machine, report
+from training import calibrate, checkpoint, data, evaluate, export, fit, machine, report
 from training.fit import Options
 from training.progress import counting
 from training.recipes import Recipe
@@ -30,7 +34,7 @@ class Job:
         source: where the labelled pictures are; see `data.load`.
         output: the repository to publish into.
         run: the folder for checkpoints and logs.
-        name: the model's name; the data's own where None.
+        name: the model's name.
         size: height and width to bring pictures to; the data's own where None.
         fit: how a picture of another shape takes that size.
         validation_fraction: how much of the training pictures is held out.
@@ -43,7 +47,7 @@ class Job:
     source: str
     output: Path
     run: Path
-    name: str | None
+    name: str
     size: tuple[int, int] | None
     fit: Fit
     validation_fraction: float
@@ -62,7 +66,7 @@ def run(job: Job, console: Console) -> bundle.Bundle:
             validation_fraction=job.validation_fraction,
             progress=progress,
         )
-    name = repository.check_name(job.name or pictures.name)
+    name = job.name
     commit = machine.commit()  # now: the files may change while the run goes on, the code that runs does not
     _announce(job, pictures, console)
     with repository.staging(job.output, name):
@@ -97,6 +101,28 @@ def run(job: Job, console: Console) -> bundle.Bundle:
         },
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+    try:
+        made = _publish(job, name, card, proto, reference, pictures, console)
+    except OSError as error:
+        raise KernelscopeError(
+            f"{error.filename or job.output}: {error.strerror or error}; the trained network is kept in {job.run}: "
+            "repeat the command with --resume to publish it"
+        ) from None
+    (job.run / checkpoint.PUBLISHED).write_text(f"{made.folder}\n")
+    return made
+
+
+def _publish(
+    job: Job,
+    name: str,
+    card: bundle.Card,
+    proto: onnx.ModelProto,
+    reference: keras.Model,
+    pictures: data.Dataset,
+    console: Console,
+) -> bundle.Bundle:
+    """Write the bundle, check and score it, and give it a version."""
+    held_out = pictures.validation
     with repository.staging(job.output, name) as staged:
         draft = export.write(proto, card, staged)
         cost = {
@@ -118,7 +144,7 @@ def run(job: Job, console: Console) -> bundle.Bundle:
 
 def _announce(job: Job, pictures: data.Dataset, console: Console) -> None:
     for line in pictures.skipped[:_NAMED]:
-        console.print(f"[yellow]skipped[/] {line}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]skipped[/] {escape(line)}", highlight=False, soft_wrap=True)
     if len(pictures.skipped) > _NAMED:
         console.print(f"[yellow]skipped[/] {len(pictures.skipped)} unreadable pictures in all", highlight=False)
     height, width = pictures.size

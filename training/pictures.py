@@ -121,9 +121,7 @@ def _decode_all(
 ) -> Decoded:
     if any(item.split == "train" for item in items):
         items = [item for item in items if item.split]
-    elif not any(
-        item.split for item in items
-    ):  # no train/ folder: the class folders stand at the top, and all is for training
+    else:  # no train/ folder: the class folders that stand at the top are for training
         items = [replace(item, split=item.split or "train") for item in items]
     items = _without_folders(items, where)
     labels = tuple(sorted({item.label for item in items}, key=lambda label: (label.lower(), label)))
@@ -136,6 +134,8 @@ def _decode_all(
             return images.read(item.read(), *size, fit)
         except PictureError as error:
             return f"{item.name}: {error}"
+        except OSError as error:  # a file that may not be read, a link to nowhere
+            return f"{item.name}: {error.strerror or error}"
 
     kept: dict[str, tuple[list[images.Pixels], list[int]]] = {}
     skipped: list[str] = []
@@ -208,7 +208,7 @@ def _read_cache(stem: Path) -> Decoded | None:
         with np.load(stem.with_name(stem.name + ".npz"), allow_pickle=False) as file:
             splits = {name: Split(file[f"x_{name}"], file[f"y_{name}"]) for name in notes["splits"]}
         return Decoded(tuple(notes["labels"]), splits, tuple(notes["skipped"]))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return None  # absent, or damaged: decoded anew and written over
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import lzma
+import os
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -52,10 +56,14 @@ def keras_cifar10() -> tuple[str, Decoded]:
 def from_npz(path: Path) -> Decoded:
     """What `training.data.load` says of a file .npz. Raises `DataError`."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise DataError(f"{path} holds one array: save x_train and y_train with numpy.savez")
+        with file:
             arrays = {key: file[key] for key in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not a NumPy archive: {error}") from None
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        why = "it holds Python objects" if "pickle" in str(error) else str(error).splitlines()[0]
+        raise DataError(f"{path} is not a NumPy archive of numbers: {why}") from None
     if "x_train" not in arrays:
         raise DataError(f"{path} has no x_train (it has {', '.join(arrays) or 'nothing'}): save x_train and y_train")
     splits = {}
@@ -64,13 +72,13 @@ def from_npz(path: Path) -> Decoded:
         if split is None:
             continue
         y = arrays.get("y_" + key.removeprefix("x_"))
-        if x.dtype != np.uint8 or x.ndim != 4 or x.shape[-1] != 3:
+        if x.dtype != np.uint8 or x.ndim != 4 or x.shape[-1] != 3 or not x.size:
             raise DataError(f"{path}: {key} is {x.dtype} {x.shape}; it must be uint8 (N, height, width, 3)")
         if y is None or y.size != len(x) or not np.issubdtype(y.dtype, np.integer) or (y.size and y.min() < 0):
             raise DataError(f"{path}: {key.replace('x', 'y', 1)} must hold one whole number from 0 a picture")
         splits[split] = Split(x, y.reshape(-1).astype(np.int64))
     count = 1 + max(int(split.labels.max(initial=0)) for split in splits.values())
-    labels = tuple(map(str, arrays["labels"])) if "labels" in arrays else ()
+    labels = tuple(map(str, np.atleast_1d(arrays["labels"]).ravel())) if "labels" in arrays else ()
     if labels and len(labels) < count:
         raise DataError(f"{path}: labels names {len(labels)} classes, but y goes up to {count - 1}")
     return Decoded(labels, splits, ())
@@ -88,26 +96,51 @@ def from_pictures(path: Path, size: tuple[int, int] | None, fit: images.Fit, pro
         if path.suffix.lower() == ".zip":
             with zipfile.ZipFile(path) as archive:
                 return checksum, decode(checksum, list(_zip_items(archive)), size, fit, progress, str(path))
-        with tarfile.open(path) as tar:
+        with tarfile.open(path, tarinfo=_Member) as tar:
             return checksum, decode(checksum, list(_tar_items(tar)), size, fit, progress, str(path))
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
         raise DataError(f"{path} cannot be read as an archive: {str(error).splitlines()[0]}") from None
+
+
+class _Member(tarfile.TarInfo):
+    """A tar's member; where its header is damaged, that is an error, and not, as by itself, the archive's end."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> _Member:
+        try:
+            return super().fromtarfile(tarfile_)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the blocks that end an archive
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"it is cut short or damaged ({error})") from None
 
 
 def _folder_items(root: Path) -> Iterator[Item]:
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
-        item = _folder(name) if path.is_dir() else _item(name, path.read_bytes)
+        item = None
+        if path.is_dir():
+            item = _folder(name)
+        elif path.is_file() or path.is_symlink():  # a link to nowhere is named when it is read; pipes are passed over
+            item = _item(name, path.read_bytes)
         if item:
             yield item
 
 
 def _zip_items(archive: zipfile.ZipFile) -> Iterator[Item]:
     for entry in archive.infolist():
-        _refuse_climbing(entry.filename)
-        item = _folder(entry.filename) if entry.is_dir() else _item(entry.filename, partial(archive.read, entry))
+        name = entry.filename.replace("\\", "/")
+        _refuse_climbing(name)
+        item = _folder(name) if entry.is_dir() else _item(name, partial(_from_zip, archive, entry))
         if item:
             yield item
+
+
+def _from_zip(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    try:
+        return archive.read(entry)
+    except (RuntimeError, NotImplementedError) as error:  # encrypted, or of a kind that Python does not unpack
+        raise OSError(errno.EINVAL, str(error)) from None
 
 
 def _tar_items(tar: tarfile.TarFile) -> Iterator[Item]:
@@ -156,5 +189,5 @@ def _folder_checksum(root: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*")):
         if path.is_file():
-            digest.update(f"{path.relative_to(root).as_posix()}\0{sha256(path)}\n".encode())
+            digest.update(os.fsencode(f"{path.relative_to(root).as_posix()}\0{sha256(path)}\n"))
     return digest.hexdigest()

@@ -16,12 +16,14 @@ from service.version import VERSION
 router = APIRouter()
 
 
+@router.head("/health/live", include_in_schema=False)
 @router.get("/health/live", tags=["health"])
 async def live() -> Probe:
     """200 as long as the process answers: restart it where this fails."""
     return Probe(status="live")
 
 
+@router.head("/health/ready", include_in_schema=False)
 @router.get("/health/ready", tags=["health"], response_model=Probe, responses={503: {"model": Probe}})
 async def ready(request: Request) -> JSONResponse:
     """200 once every model has run, 503 before that and from SIGTERM on: send no requests where this fails."""
@@ -29,6 +31,7 @@ async def ready(request: Request) -> JSONResponse:
     return JSONResponse({"status": status}, 200 if status == "ready" else 503)
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health", tags=["health"])
 async def health(request: Request) -> Health:
     """A summary for people."""

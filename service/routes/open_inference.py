@@ -42,6 +42,8 @@ router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 HEADER: Final = "inference-header-content-length"
 EXTENSIONS: Final = ("binary_tensor_data", "classification", "model_configuration", "model_repository", "statistics")
 _MICROSECONDS: Final = 1e6
+_LARGEST: Final = 2**31 - 1
+"""Above any size, and any time in microseconds, that makes sense here."""
 _STATES: Final[dict[Status, str]] = {"ready": "READY", "refused": "UNAVAILABLE", "available": "UNAVAILABLE"}
 
 
@@ -62,6 +64,12 @@ async def ready(request: Request) -> JSONResponse:
     """200 where every model answers, else 503."""
     is_ready = state.of(request).status == "ready"
     return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
+
+
+@router.get("/models/stats")
+async def all_stats(request: Request) -> dict[str, Any]:
+    """`stats` of every version that is served."""
+    return {"model_stats": [one.stats.describe(one.name, one.version) for one in state.of(request).registry.all()]}
 
 
 @router.get("/models/{name}")
@@ -106,14 +114,12 @@ async def config(request: Request, name: str, version: str | None = None) -> dic
     }
 
 
-@router.get("/models/stats")
 @router.get("/models/{name}/stats")
 @router.get("/models/{name}/versions/{version}/stats")
-async def stats(request: Request, name: str | None = None, version: str | None = None) -> dict[str, Any]:
-    """How many pictures and batches each version has run, and how long that took."""
-    registry = state.of(request).registry
-    some = [registry.get(name, version_number(version))] if name else registry.all()
-    return {"model_stats": [one.stats.describe(one.name, one.version) for one in some]}
+async def stats(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
+    """How many pictures and batches a version has run, and how long that took."""
+    one = state.of(request).registry.get(name, version_number(version))
+    return {"model_stats": [one.stats.describe(one.name, one.version)]}
 
 
 @router.post("/models/{name}/infer")
@@ -153,7 +159,8 @@ async def load(request: Request, name: str) -> dict[str, Any]:
     """
     here = state.of(request)
     keys.require_admin(request, here.settings)
-    asked = json_object(await intake.body(request, here.settings.max_body) or b"{}")
+    async with within(request, None):
+        asked = json_object(await intake.body(request, here.settings.max_body) or b"{}")
     parameters = asked.get("parameters") or {}
     version = parameters.get("version") if isinstance(parameters, dict) else None
     try:
@@ -193,7 +200,7 @@ def _read(body: bytes, header: str | None, served: Served) -> _Asked:
     """Parse a whole request; called on a thread, for a large JSON tensor takes milliseconds."""
     if header is None:
         return _from_json(json_object(body), b"", served, binary=False)
-    if not header.isdecimal() or not header.isascii() or int(header) > len(body):
+    if not header.isdecimal() or not header.isascii() or len(header) > 12 or int(header) > len(body):
         refuse(f"{HEADER} is {header[:20]!r}; the body has {len(body)} bytes")
     length = int(header)
     if length == 0:
@@ -220,8 +227,10 @@ def _from_json(asked: dict[str, Any], binary_parts: bytes, served: Served, *, bi
     if tensor.get("name") != bundle.INPUT:
         refuse(f"there is no input {str(tensor.get('name'))[:80]!r}: the model takes {bundle.INPUT!r}")
     shape = tensor.get("shape")
-    if not isinstance(shape, list) or not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape):
-        refuse("shape must list whole numbers above 0")
+    if not isinstance(shape, list) or not all(
+        isinstance(n, int) and not isinstance(n, bool) and 0 < n <= _LARGEST for n in shape
+    ):
+        refuse(f"shape must list whole numbers above 0, at most {_LARGEST}")
     size = _parameters(tensor).get("binary_data_size")
     if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size != len(binary_parts)):
         refuse(f"binary_data_size is {str(size)[:20]}; {len(binary_parts)} bytes follow the JSON part")
@@ -233,16 +242,16 @@ def _from_json(asked: dict[str, Any], binary_parts: bytes, served: Served, *, bi
     tensor_pixels, encoded = _content(tensor.get("datatype"), shape, data, served)
     wants_binary, classification = _outputs(asked, served)
     microseconds = _parameters(asked).get("timeout")
-    if microseconds is not None and (not isinstance(microseconds, int | float) or microseconds < 0):
-        refuse("timeout must be a number of microseconds")
+    if microseconds is not None and not (isinstance(microseconds, int) and 0 <= microseconds <= _LARGEST):
+        refuse(f"timeout must be a whole number of microseconds, at most {_LARGEST}")
     identity = asked.get("id")
-    if identity is not None and not isinstance(identity, str):
-        refuse("id must be a string")
+    if identity is not None and not (isinstance(identity, str) and identity.isprintable()):
+        refuse("id must be a string that can be printed")
     return _Asked(
         tensor_pixels,
         encoded,
         identity,
-        min(microseconds / _MICROSECONDS, 3600.0) if microseconds else None,
+        microseconds / _MICROSECONDS if microseconds else None,
         binary and wants_binary,
         classification,
     )

@@ -5,6 +5,7 @@ Source: https://www.tensorflow.org/tfx/serving/api_rest. Errors are `{"error": "
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 from typing import Any
 
@@ -67,7 +68,17 @@ async def predict(request: Request, name: str, version: str | None = None) -> JS
     """Probabilities of `instances`, one a row, or of `inputs`: pixels, or `{"b64": "..."}` for an encoded picture."""
     here = state.of(request)
     served = here.registry.get(name, version_number(version))
-    asked = json_object(await intake.body(request, here.settings.max_body))
+    async with within(request, None):
+        body = await intake.body(request, here.settings.max_body)
+        row_wise, encoded, images = await asyncio.to_thread(_read, body, served, here.settings.max_pictures)
+        tensor = await decoded(here, encoded, served) if images is None else images
+        probabilities = (await infer(request, served, tensor)).astype(float).round(8).tolist()
+    return JSONResponse({"predictions" if row_wise else "outputs": probabilities})
+
+
+def _read(body: bytes, served: Served, most: int) -> tuple[bool, list[bytes], Pixels | None]:
+    """Whether the answer goes by rows, and encoded pictures or pixels; called on a thread, as parsing takes a while."""
+    asked = json_object(body)
     if asked.get("signature_name", "serving_default") != "serving_default":
         refuse("there is one signature, serving_default")
     if ("instances" in asked) == ("inputs" in asked):
@@ -80,16 +91,10 @@ async def predict(request: Request, name: str, version: str | None = None) -> JS
         given = [given]
     if not isinstance(given, list) or not given:
         refuse("give a list of pictures, one or more")
-    if len(given) > here.settings.max_pictures:
-        refuse(f"the request has {len(given)} pictures; send {here.settings.max_pictures} at most")
-    async with within(request, None):
-        encoded = [_encoded(one) for one in given]
-        if all(data is not None for data in encoded):
-            images = await decoded(here, [data for data in encoded if data is not None], served)
-        else:
-            images = _pixels(given, served)
-        probabilities = (await infer(request, served, images)).astype(float).round(8).tolist()
-    return JSONResponse({"predictions" if row_wise else "outputs": probabilities})
+    if len(given) > most:
+        refuse(f"the request has {len(given)} pictures; send {most} at most")
+    encoded = [data for data in map(_encoded, given) if data is not None]
+    return row_wise, encoded, None if len(encoded) == len(given) else _pixels(given, served)
 
 
 def _encoded(one: Any) -> bytes | None:

@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from contract import images
 from contract.errors import EmptyPicture, PictureError, PictureTooLarge, UndecodablePicture, UnsupportedPicture
@@ -96,6 +96,43 @@ def test_exif_orientation_is_applied() -> None:
     pixels = images.read(encoded(made, exif=exif), 4, 2)
     assert pixels.shape == (4, 2, 3)
     assert pixels[0, 1, 0] == 255
+
+
+def exif_of(*entries: tuple[int, int, int, bytes]) -> bytes:
+    """EXIF data with those tags: number, type, count, and four bytes of value; as cameras should not write them."""
+    body = b"".join(struct.pack("<HHI4s", *entry) for entry in entries)
+    return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + body + b"\0\0\0\0"
+
+
+TURNED = (0x0112, 3, 1, struct.pack("<HH", 6, 0))
+
+
+@pytest.mark.parametrize(
+    ("entries", "turned"),
+    [
+        ([TURNED], True),
+        ([(0x0100, 2, 4, b"wide"), TURNED], True),
+        ([TURNED, (0x011A, 2, 4, b"tall")], True),
+        ([TURNED, (0x011A, 9, 1, b"\xff\xff\xff\xff")], True),
+        ([(0x0112, 2, 4, b"left")], False),
+        ([(0x0112, 3, 1, struct.pack("<HH", 77, 0))], False),
+        ([(0x0112, 3, 60_000, b"\xff\xff\xff\xff")], False),
+    ],
+)
+def test_odd_exif_data_do_not_spoil_a_picture(entries: list[tuple[int, int, int, bytes]], turned: bool) -> None:
+    data = encoded(Image.new("RGB", (4, 2)), "JPEG", exif=exif_of(*entries))
+    assert images.decode(data).size == ((2, 4) if turned else (4, 2))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_upright(orientation: int) -> None:
+    """Pillow's own transposition is the yardstick."""
+    made = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(2, 4, 3))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(made, exif=exif)
+    theirs = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    np.testing.assert_array_equal(np.asarray(images.decode(data)), np.asarray(theirs))
 
 
 def test_a_phone_s_two_picture_jpeg_gives_its_first() -> None:

@@ -34,6 +34,18 @@ def test_predict_globs_and_tables(colours: Path, tmp_path: Path) -> None:
     assert "a.jpg  green" in done.stdout
 
 
+def test_names_are_printed_as_they_are_and_once(colours: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "q["
+    folder.mkdir()
+    (folder / "b].png").write_bytes(picture("red"))
+    (tmp_path / "img[red].png").write_bytes(picture("red"))
+    done = kernelscope("predict", str(tmp_path), str(tmp_path), "--models", str(colours))
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2
+    assert "img[red].png" in done.stdout
+    assert "q[/b].png" in done.stdout
+
+
 def test_predict_names_what_it_cannot_read_and_goes_on(colours: Path, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"broken")
     (tmp_path / "b.png").write_bytes(picture("red"))
@@ -54,6 +66,10 @@ def test_predict_names_what_it_cannot_read_and_goes_on(colours: Path, tmp_path: 
         (["predict", "tests"], 2, "holds no pictures"),
         (["serve", "--models", "tests"], 1, "holds no model"),
         (["serve", "--port", "nine"], 2, "KERNELSCOPE_PORT or --port is 'nine'"),
+        (["serve", "--versions", "7"], 1, "has no version 7 (versions there: 1)"),
+        (["predict", ""], 2, "neither a file nor a folder"),
+        (["predict", "x" * 300], 1, "name too long"),
+        (["predict", "/dev/null"], 2, "neither a file nor a folder"),
         (["serve", "--model", "shapes"], 2, "models there: cifar10"),
         (["serve", "--providers", "tensorrt"], 2, "not in the onnxruntime that is installed (it has cpu"),
         (["serve", "--host", "192.0.2.1"], 2, "cannot listen on 192.0.2.1"),

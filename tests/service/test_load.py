@@ -109,7 +109,7 @@ def test_sigterm_answers_what_was_accepted(serve: Callable[..., Server], tmp_pat
 
 
 def test_the_drain_timeout_ends_what_takes_too_long(serve: Callable[..., Server], tmp_path: Path) -> None:
-    slow_bundle(tmp_path, rounds=60)
+    slow_bundle(tmp_path, seconds=2)
     server = serve("--models", str(tmp_path), "--max-batch-size", "1", "--drain-timeout", "1")
     with ThreadPoolExecutor(8) as pool:
         for _ in range(8):

@@ -109,6 +109,7 @@ def test_metadata_readiness_config_and_stats(client: Any, server: Server) -> Non
     assert client.get_model_config("colours")["input"][0]["dims"] == [8, 8, 3]
     before = client.get_inference_statistics("colours")["model_stats"][0]
     client.infer("colours", [tensor(pixels("red", "blue"), binary=True)])
+    assert client.get_inference_statistics()["model_stats"][0]["name"] == "colours"
     after = client.get_inference_statistics("colours", "1")["model_stats"][0]
     assert after["inference_count"] - before["inference_count"] == 2
     assert after["execution_count"] - before["execution_count"] == 1
@@ -143,14 +144,16 @@ WRONG: dict[str, tuple[Any, str]] = {
     "shape word": ({"inputs": [{**GOOD, "shape": "all"}]}, "whole numbers above 0"),
     "negative shape": ({"inputs": [{**GOOD, "shape": [-1, 8, 8, 3]}]}, "whole numbers above 0"),
     "bool shape": ({"inputs": [{**GOOD, "shape": [True, 8, 8, 3]}]}, "whole numbers above 0"),
-    "huge shape": ({"inputs": [{**GOOD, "shape": [10**18, 8, 8, 3]}]}, "values, the data 192"),
+    "huge shape": ({"inputs": [{**GOOD, "shape": [10**18, 8, 8, 3]}]}, "at most 2147483647"),
     "other shape": ({"inputs": [{**GOOD, "shape": [1, 3, 8, 8]}]}, "the model takes [N, 8, 8, 3]"),
-    "short data": ({"inputs": [{**GOOD, "data": [7] * 191}]}, "192 values, the data 191"),
-    "ragged data": ({"inputs": [{**GOOD, "data": [[1, 2], [3]]}]}, "whole numbers from 0 to 255"),
+    "short data": ({"inputs": [{**GOOD, "data": [7] * 191}]}, "shape says 192 values, the data hold 191 values"),
+    "ragged data": ({"inputs": [{**GOOD, "data": [[1, 2], [3]]}]}, "shape says 1 values, the data hold 2 values"),
     "negative data": ({"inputs": [{**GOOD, "data": [-1] * 192}]}, "from 0 to 255"),
     "large data": ({"inputs": [{**GOOD, "data": [256] * 192}]}, "from 0 to 255"),
     "enormous data": ({"inputs": [{**GOOD, "data": [10**40] * 192}]}, "from 0 to 255"),
     "fractions": ({"inputs": [{**GOOD, "data": [0.5] * 192}]}, "whole numbers"),
+    "one long word": ({"inputs": [{**GOOD, "data": ["x" * 200_000, *[0] * 191]}]}, "whole numbers"),
+    "timeout without end": ({"inputs": [GOOD], "parameters": {"timeout": 10**400}}, "timeout must be"),
     "words": ({"inputs": [{**GOOD, "data": ["a"] * 192}]}, "whole numbers"),
     "no data": ({"inputs": [{key: value for key, value in GOOD.items() if key != "data"}]}, "neither data nor"),
     "datatype": ({"inputs": [{**GOOD, "datatype": "FP32"}]}, "send UINT8"),
@@ -194,9 +197,11 @@ def test_a_wrong_request_is_refused_and_said_why(server: Server, name: str) -> N
         (b"\xff\xfe", {}, "not JSON"),
         (b"[" * 200_000, {}, "not JSON"),
         (json.dumps({"inputs": [GOOD]}).replace("7", "NaN", 1).encode(), {}, "not JSON"),
+        (json.dumps({"inputs": [GOOD], "id": "\ud800"}).encode(), {}, "id must be a string"),
         (b"{}", {"Inference-Header-Content-Length": "99"}, "the body has 2 bytes"),
         (b"{}", {"Inference-Header-Content-Length": "-1"}, "the body has 2 bytes"),
         (b"{}", {"Inference-Header-Content-Length": "two"}, "the body has 2 bytes"),
+        (b"{}", {"Inference-Header-Content-Length": "9" * 5000}, "the body has 2 bytes"),
         (b"{}xyz", {"Inference-Header-Content-Length": "2"}, "inputs must list"),
         (b"", {"Inference-Header-Content-Length": "0"}, "empty"),
         (b"text", {"Inference-Header-Content-Length": "0"}, "not a picture"),
@@ -214,7 +219,14 @@ def test_broken_bodies(server: Server, content: bytes, headers: dict[str, str], 
 
 
 @pytest.mark.parametrize(
-    "path", ["/v2/models/colours/versions/one", "/v2/models/colours/versions/9", "/v2/models/x/ready", "/v2/nowhere"]
+    "path",
+    [
+        "/v2/models/colours/versions/one",
+        "/v2/models/colours/versions/9",
+        "/v2/models/x/ready",
+        f"/v2/models/{'a' * 300}",
+        "/v2/nowhere",
+    ],
 )
 def test_unknown_things(server: Server, path: str) -> None:
     reply = server.client.get(path)

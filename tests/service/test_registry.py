@@ -76,7 +76,7 @@ def test_the_folder_is_watched_and_sighup_looks_at_once(serve: Callable[..., Ser
     assert answer(unwatched) == (3, "red")
 
 
-@pytest.mark.parametrize("fault", ["junk", "other size", "other classes", "no card"])
+@pytest.mark.parametrize("fault", ["junk", "other size", "other classes", "odd card", "nested card"])
 def test_a_version_that_cannot_be_served_is_refused_and_the_old_one_goes_on(
     running: Server, root: Path, fault: str
 ) -> None:
@@ -87,8 +87,12 @@ def test_a_version_that_cannot_be_served_is_refused_and_the_old_one_goes_on(
     if fault == "other classes":
         card = (folder / "card.json").read_text().replace('"blue"', '"blue", "grey"')
         (folder / "card.json").write_text(card)
-    if fault == "no card":
-        (folder / "card.json").unlink()
+    if fault == "odd card":
+        (folder / "card.json").write_text(
+            (folder / "card.json").read_text().replace('"training": {}', '"training": null')
+        )
+    if fault == "nested card":
+        (folder / "card.json").write_text("[" * 100_000)
     load(running, code=400)
     assert answer(running) == (1, "red")
     running.process.send_signal(signal.SIGHUP)
@@ -97,6 +101,44 @@ def test_a_version_that_cannot_be_served_is_refused_and_the_old_one_goes_on(
     assert (refused[0]["name"], refused[0]["version"]) == ("colours", 2)
     assert refused[0]["reason"]
     assert answer(running) == (1, "red")
+
+
+def test_a_refused_version_is_tried_again_once_its_files_change(serve: Callable[..., Server], root: Path) -> None:
+    server = serve("--models", str(root), KERNELSCOPE_WATCH="0.05")
+    publish(root, 2, labels=ROTATED)
+    folder = root / "colours" / "2"
+    good = (root.parent / "good.onnx").write_bytes((folder / "model.onnx").read_bytes())
+    assert good
+    (folder / "model.onnx").write_bytes(b"junk")
+    os.utime(folder / "model.onnx", ns=(1, 1))
+    while not server.client.get("/models").json()["refused"] and answer(server)[0] == 1:
+        pass
+    shutil.copy(root.parent / "good.onnx", folder / "model.onnx")
+    while answer(server)[0] == 1:
+        pass
+    assert server.client.get("/models").json()["refused"] == []
+
+
+def test_a_version_counts_once_it_has_both_its_files(serve: Callable[..., Server], root: Path) -> None:
+    server = serve("--models", str(root), KERNELSCOPE_WATCH="0.05")
+    beside = colour_bundle(root.parent / "beside", "colours", 2, labels=ROTATED).folder
+    (root / "colours" / "2").mkdir()
+    shutil.copy(beside / "model.onnx", root / "colours" / "2")
+    for _ in range(50):
+        assert answer(server) == (1, "red")
+    assert server.client.get("/models").json()["refused"] == []
+    shutil.copy(beside / "card.json", root / "colours" / "2")
+    while answer(server)[0] == 1:
+        pass
+
+
+def test_a_version_that_is_a_link_goes_by_its_own_name(serve: Callable[..., Server], root: Path) -> None:
+    elsewhere = colour_bundle(root.parent / "elsewhere", "colours", 5, labels=ROTATED).folder
+    (root / "colours" / "2").symlink_to(elsewhere)
+    (root / "colours" / "0").symlink_to(elsewhere)
+    server = serve("--models", str(root), "--versions", "all")
+    assert [one["version"] for one in server.client.get("/models").json()["models"]] == [1, 2]
+    assert answer(server) == (2, "blue")
 
 
 def test_unloading(running: Server) -> None:

@@ -15,12 +15,25 @@ def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
     assert settings.load(port=None).port == 9000
 
 
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERNELSCOPE_HOST", "")
+    assert settings.load().host == "127.0.0.1"
+
+
 def test_the_shipped_models_are_the_default() -> None:
     assert settings.load().models == repository.shipped()
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("port", "70000"), ("port", "http"), ("max_batch_size", "0"), ("log_format", "xml")]
+    ("name", "value"),
+    [
+        ("port", "70000"),
+        ("port", "http"),
+        ("max_batch_size", "0"),
+        ("log_format", "xml"),
+        ("versions", "v1"),
+        ("drain_timeout", "inf"),
+    ],
 )
 def test_a_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"KERNELSCOPE_{name.upper()}", value)

@@ -51,7 +51,7 @@ def test_inputs(server: Server) -> None:
         ({"instances": [], "inputs": []}, "either instances or inputs"),
         ({"instances": []}, "one or more"),
         ({"instances": "x"}, "one or more"),
-        ({"instances": [1]}, "shape"),
+        ({"instances": [1]}, "where shape says"),
         ({"instances": [{"b64": "*"}]}, "base64"),
         ({"instances": [{"b64": ""}]}, "empty"),
         ({"instances": [{"png": "x"}]}, "an instance must be"),
@@ -68,7 +68,8 @@ def test_a_wrong_request_is_refused(server: Server, asked: Any, says: str) -> No
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/models/shapes", "/v1/models/colours/versions/7", "/v1/models/colours/versions/x"]
+    "path",
+    ["/v1/models/shapes", f"/v1/models/{'a' * 300}", "/v1/models/colours/versions/7", "/v1/models/colours/versions/x"],
 )
 def test_unknown_models(server: Server, path: str) -> None:
     reply = server.client.get(path)

@@ -135,6 +135,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(place: Path) -> None:
         (["train", "--data", "colours/train/red"], 1, "no pictures in class folders"),
         (["train", "--data", "colours", "--validation-fraction", "2"], 2, "between 0 and 1"),
         (["train", "--data", "colours", "--output", "colours/train/red/0.png", "--epochs", "1"], 1, "cannot write"),
+        (["train", "--data", "colours", "--run", "colours/train/red/0.png", "--epochs", "1"], 1, "File exists"),
         (["evaluate", "absent", "--data", "colours"], 1, "absent is not a folder"),
     ],
 )
@@ -153,6 +154,7 @@ def test_a_mistake_is_one_line(place: Path, words: list[str], code: int, says: s
         ["train", "--epochs", "many"],
         ["train", "--time-budget", "soon"],
         ["train", "--size", "9"],
+        ["train", "--seed", "-1"],
         ["train", "--fit", "stretch"],
         ["evaluate"],
     ],

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import tarfile
 import zipfile
@@ -259,10 +260,74 @@ def bad(tmp_path: Path, name: str) -> str:
     if name == "short npz":
         np.savez(root / "a.npz", x_train=np.zeros((4, 8, 8, 3), np.uint8), y_train=np.zeros(3, int))
         return str(root / "a.npz")
+    if name == "empty npz":
+        (root / "a.npz").write_bytes(b"")
+        return str(root / "a.npz")
+    if name == "npy as npz":
+        np.save(root / "a.npy", np.zeros(3))
+        os.rename(root / "a.npy", root / "a.npz")
+        return str(root / "a.npz")
+    if name == "pickles":
+        np.savez(root / "a.npz", x_train=np.array([{}], dtype=object))
+        return str(root / "a.npz")
+    if name in ("twins", "sizes", "no height"):
+        x, y = np.zeros((8, 8, 8, 3), np.uint8), np.arange(8) % 2
+        more = {"labels": np.array(["a", "a"])} if name == "twins" else {}
+        if name == "sizes":
+            more = {"x_test": np.zeros((2, 9, 9, 3), np.uint8), "y_test": np.arange(2)}
+        np.savez(root / "a.npz", x_train=x[:, :0] if name == "no height" else x, y_train=y, **more)  # type: ignore[arg-type]
+        return str(root / "a.npz")
     if name == "other npz":
         np.savez(root / "a.npz", pictures=np.zeros(3))
         return str(root / "a.npz")
     return str(root)
+
+
+def test_class_folders_at_the_top_may_have_test_beside_them(folder: Path) -> None:
+    for colour in COLOURS:
+        shutil.move(folder / "train" / colour, folder / colour)
+    (folder / "train").rmdir()
+    found = data.load(str(folder))
+    assert (len(found.train) + len(found.validation), found.test and len(found.test)) == (36, 12)
+
+
+def test_what_is_no_file_is_named_or_passed_over(folder: Path) -> None:
+    os.mkfifo(folder / "train" / "red" / "pipe.png")
+    (folder / "train" / "red" / "gone.png").symlink_to("nowhere")
+    (folder / "train" / "red" / "round.png").symlink_to("round.png")
+    found = data.load(str(folder))
+    assert len(found.train) + len(found.validation) == 36
+    assert len(found.skipped) == 2
+
+
+def test_backslashes_in_a_zip_part_folders(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "windows.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*.png")):
+            entry = zipfile.ZipInfo("x")
+            entry.filename = str(file.relative_to(folder)).replace("/", "\\")
+            archive.writestr(entry, file.read_bytes())
+    assert len(data.load(str(path)).validation) == 3
+
+
+def test_a_damaged_cache_is_made_anew(folder: Path, tmp_path: Path) -> None:
+    whole = data.load(str(folder))
+    for file in (tmp_path / "cache").iterdir():
+        file.write_bytes(b"")
+    assert same(data.load(str(folder)).train, whole.train)
+
+
+def test_a_tar_that_is_damaged_is_not_taken_for_a_shorter_one(folder: Path, tmp_path: Path) -> None:
+    path = tarred(folder, tmp_path / "damaged.tar")
+    whole = bytearray(path.read_bytes())
+    headers = [at for at in range(0, len(whole), 512) if whole[at + 257 : at + 262] == b"ustar"]
+    whole[headers[len(headers) // 2] + 148] ^= 1  # its checksum
+    path.write_bytes(whole)
+    with pytest.raises(DataError, match="cut short or damaged"):
+        data.load(str(path))
+    path.write_bytes(tarred(folder, tmp_path / "whole.tar").read_bytes()[: headers[-3]])
+    with pytest.raises(DataError, match="cut short or damaged"):
+        data.load(str(path))
 
 
 @pytest.mark.parametrize(
@@ -284,6 +349,12 @@ def bad(tmp_path: Path, name: str) -> str:
         ("float npz", DataError, "must be uint8"),
         ("short npz", DataError, "one whole number"),
         ("other npz", DataError, "has no x_train"),
+        ("empty npz", DataError, "not a NumPy archive"),
+        ("npy as npz", DataError, "holds one array"),
+        ("pickles", DataError, "Python objects"),
+        ("twins", DataError, "'a' cannot name a class"),
+        ("sizes", DataError, "differ in size"),
+        ("no height", DataError, "must be uint8"),
     ],
 )
 def test_bad_data_are_refused_in_one_line(tmp_path: Path, name: str, error: type[Exception], says: str) -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from contract.errors import DataError, KernelscopeError, UsageError
 from tests.tiny import class_folder
 from training import augment, checkpoint, data, fit, networks, optimisers
+from training.pictures import Split
 from training.recipes import Recipe
 
 TINY = Recipe(
@@ -86,7 +87,7 @@ def test_a_run_that_is_stopped_and_resumed_ends_as_the_whole_one(
         patch.setattr(optimisers.Lookahead, "step", stop_here)
         with pytest.raises(fit.Interrupted, match=f"step {at}"):
             train(tmp_path / "halves", pictures, epochs=3)
-    with pytest.raises(UsageError, match=r"unfinished run .* add --resume"):
+    with pytest.raises(UsageError, match=r"an unfinished run, at step \d+: add --resume"):
         train(tmp_path / "halves", pictures, epochs=3)
     resumed = train(tmp_path / "halves", pictures, epochs=3, resume=True)
     assert all(np.array_equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True))
@@ -103,9 +104,25 @@ def test_a_finished_run_is_taken_up_without_training(tmp_path: Path, pictures: d
     assert all(np.array_equal(a, b) for a, b in zip(weights(first), weights(again), strict=True))
 
 
-def test_a_new_run_takes_a_finished_ones_place(tmp_path: Path, pictures: data.Dataset) -> None:
+def test_a_new_run_takes_a_published_ones_place_and_no_others(tmp_path: Path, pictures: data.Dataset) -> None:
     train(tmp_path, pictures, epochs=1)
+    with pytest.raises(UsageError, match="a finished run that was not published"):
+        train(tmp_path, pictures, epochs=2)
+    (tmp_path / checkpoint.PUBLISHED).touch()
     assert len(train(tmp_path, pictures, epochs=2).history) == 2
+    (tmp_path / checkpoint.PUBLISHED).touch()
+    assert len(train(tmp_path, pictures, epochs=1, seed=3, resume=True).history) == 1
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path, pictures: data.Dataset) -> None:
+    with checkpoint.alone(tmp_path), pytest.raises(UsageError, match="another run is writing"):
+        train(tmp_path, pictures)
+
+
+def test_pictures_that_are_too_small_are_said_so(tmp_path: Path, pictures: data.Dataset) -> None:
+    small = dataclasses.replace(pictures, train=Split(pictures.train.images[:, :1, :1], pictures.train.labels))
+    with pytest.raises(UsageError, match="1x1 are too small for the recipe tiny"):
+        train(tmp_path, small)
 
 
 def test_resume_without_a_run_starts_one(tmp_path: Path, pictures: data.Dataset) -> None:
@@ -125,11 +142,14 @@ def test_what_does_not_fit_together_is_refused(tmp_path: Path, pictures: data.Da
         train(tmp_path, pictures, seed=5, resume=True)
     with pytest.raises(UsageError, match="with recipe tiny, not other"):
         train(tmp_path, pictures, dataclasses.replace(TINY, name="other"), resume=True)
+    with pytest.raises(UsageError, match="with fit crop, not squash"):
+        train(tmp_path, dataclasses.replace(pictures, fit="squash"), resume=True)
     with pytest.raises(UsageError, match="with data"):
         train(tmp_path, dataclasses.replace(pictures, checksum="f" * 64), resume=True)
-    (tmp_path / checkpoint.FILE).write_bytes(b"damaged")
-    with pytest.raises(DataError, match="is damaged"):
-        train(tmp_path, pictures, resume=True)
+    for damage in (b"damaged", b""):
+        (tmp_path / checkpoint.FILE).write_bytes(damage)
+        with pytest.raises(DataError, match="is damaged"):
+            train(tmp_path, pictures, resume=True)
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, pictures: data.Dataset) -> None:
