@@ -13,6 +13,7 @@ import uvicorn
 from contract.errors import UsageError
 from service.access import configure_logging
 from service.app import create_app
+from service.protocol import Protocol
 from service.settings import Settings
 from service.state import State
 
@@ -68,6 +69,7 @@ def serve(settings: Settings) -> int:
         state: State = app.state.kernelscope
         config = uvicorn.Config(
             app,
+            http=type("Protocol", (Protocol,), {"head_seconds": settings.timeout}),
             log_config=None,
             access_log=False,
             server_header=False,
