@@ -15,7 +15,7 @@ from contract.images import Pixels
 from service import state
 from service.batcher import Overloaded, Probabilities
 from service.refusals import Refusal
-from service.registry import Served
+from service.served import Served
 
 
 @asynccontextmanager

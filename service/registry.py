@@ -9,93 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from contract import repository
-from contract.bundle import MODEL, Bundle, Card
+from contract.bundle import MODEL
 from contract.errors import BundleError, BundleNotFound, KernelscopeError, UsageError
-from service.batcher import Batcher
-from service.engine import Engine
 from service.metrics import Metrics
+from service.served import Served, load
 from service.settings import Settings
 
 log = logging.getLogger("kernelscope")
 
 Status = Literal["ready", "refused", "available"]
-
-
-@dataclass
-class Stats:
-    """What a version has run since it was loaded; told by its batcher's thread, read by whoever asks."""
-
-    batches: dict[int, list[float]] = field(default_factory=dict)
-    """By size: how many batches, and seconds that they took in all."""
-    waited: float = 0.0
-    last: float = 0.0
-
-    def add(self, pictures: int, waited: float, took: float) -> None:
-        """One more batch."""
-        count = self.batches.setdefault(pictures, [0, 0.0])
-        count[0] += 1
-        count[1] += took
-        self.waited += waited
-        self.last = time.time()
-
-    def describe(self, name: str, version: int) -> dict[str, Any]:
-        """As the statistics extension of the Open Inference Protocol shows it."""
-        batches = dict(self.batches)
-        runs = int(sum(count for count, _ in batches.values()))
-        pictures = int(sum(size * count for size, (count, _) in batches.items()))
-        took = sum(seconds for _, seconds in batches.values())
-
-        def part(count: int, seconds: float) -> dict[str, int]:
-            return {"count": count, "ns": round(seconds * 1e9)}
-
-        return {
-            "name": name,
-            "version": str(version),
-            "last_inference": round(self.last * 1000),
-            "inference_count": pictures,
-            "execution_count": runs,
-            "inference_stats": {
-                "success": part(runs, self.waited + took),
-                "fail": part(0, 0),
-                "queue": part(runs, self.waited),
-                "compute_input": part(runs, 0),
-                "compute_infer": part(runs, took),
-                "compute_output": part(runs, 0),
-            },
-            "batch_stats": [
-                {"batch_size": size, "compute_infer": part(int(count), seconds)}
-                for size, (count, seconds) in sorted(batches.items())
-            ],
-        }
-
-
-@dataclass(frozen=True)
-class Served:
-    """A version that answers requests."""
-
-    bundle: Bundle
-    batcher: Batcher
-    stats: Stats
-
-    @property
-    def card(self) -> Card:
-        """The model's card."""
-        return self.bundle.card
-
-    @property
-    def name(self) -> str:
-        """The model's name: its folder's, as in the repository."""
-        return self.bundle.folder.parent.name
-
-    @property
-    def version(self) -> int:
-        """The version's number."""
-        return self.bundle.version
 
 
 @dataclass(frozen=True)
@@ -293,7 +219,6 @@ class Registry:
         log.info("serving %s %d", name, number)
 
     def _load(self, name: str, number: int) -> Served:
-        start = time.perf_counter()
         of = repository.find(self._settings.models, name, number)
         now = self._models[name].served
         if now:
@@ -303,31 +228,7 @@ class Registry:
                     f"version {number} of {name} takes {of.card.height}x{of.card.width} pictures, the one that serves "
                     f"{card.height}x{card.width}: publish it under another name"
                 )
-        settings, metrics = self._settings, self._metrics
-        engine = Engine(of, settings.threads, settings.providers)
-        engine.warm(settings.max_batch_size)
-        labels = (name, str(number))
-        queue = metrics.queue_seconds.labels(*labels)
-        inference = metrics.inference_seconds.labels(*labels)
-        sizes = metrics.batch_size.labels(*labels)
-
-        stats = Stats()
-
-        def watch(pictures: int, waited: float, took: float) -> None:
-            stats.add(pictures, waited, took)
-            sizes.observe(pictures)
-            queue.observe(waited)
-            inference.observe(took)
-
-        batcher = Batcher(
-            engine.run,
-            watch,
-            max_batch_size=settings.max_batch_size,
-            max_queue=settings.max_queue,
-            max_queue_delay=settings.max_queue_delay,
-        )
-        metrics.load_seconds.labels(*labels).set(time.perf_counter() - start)
-        return Served(of, batcher, stats)
+        return load(of, self._settings, self._metrics)
 
     def _install(self, served: Served) -> None:
         labels = (served.name, str(served.version))

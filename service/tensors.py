@@ -16,7 +16,7 @@ import numpy as np
 from contract.errors import PictureError
 from contract.images import Pixels
 from service.refusals import Refusal
-from service.registry import Served
+from service.served import Served
 from service.state import State
 
 

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from service import state
-from service.registry import Served
 from service.schemas import ErrorReply, Health, ModelDetail, ModelList, ModelSummary, Probe, RefusedVersion
+from service.served import Served
 from service.version import VERSION
 
 router = APIRouter()

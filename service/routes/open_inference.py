@@ -24,7 +24,8 @@ from contract.images import Pixels
 from service import intake, keys, state
 from service.batcher import Probabilities
 from service.inference import infer, within
-from service.registry import Served, Status
+from service.registry import Status
+from service.served import Served
 from service.tensors import (
     decoded,
     from_base64,

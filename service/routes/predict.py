@@ -13,8 +13,8 @@ from service import intake, state
 from service.batcher import Probabilities
 from service.inference import infer, within
 from service.refusals import Refusal
-from service.registry import Served
 from service.schemas import BatchPrediction, ErrorReply, PictureRequest, PicturesRequest, Prediction
+from service.served import Served
 
 router = APIRouter(tags=["predict"])
 

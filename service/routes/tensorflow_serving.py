@@ -17,7 +17,7 @@ from contract.images import Pixels
 from service import intake, state
 from service.inference import infer, within
 from service.refusals import Refusal
-from service.registry import Served
+from service.served import Served
 from service.tensors import decoded, from_base64, json_object, pixels, refuse, version_number
 
 router = APIRouter(prefix="/v1", tags=["tensorflow serving"])
