@@ -18,6 +18,7 @@ from service.metrics import Metrics
 log = logging.getLogger("kernelscope.access")
 
 _ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_FAULT: Final = 500
 _CLIENT_GONE: Final = 499
 """What is logged where the client left before there was a reply; nginx' number."""
 
@@ -48,6 +49,9 @@ class Access:
         self._metrics.in_flight.inc()
         try:
             await self._app(scope, receive, answer)
+        except Exception:
+            status = _FAULT  # the reply is sent further out
+            raise
         finally:
             self._metrics.in_flight.dec()
             took = time.perf_counter() - start
