@@ -1,4 +1,4 @@
-"""`kernelscope train` and `kernelscope evaluate`."""
+"""`kernelscope train`, `kernelscope evaluate` and `kernelscope quantize`."""
 
 from __future__ import annotations
 
@@ -123,6 +123,43 @@ def evaluate(arguments: list[str]) -> int:
             escape(label), f"{score.per_class[label]:.1%}" if label in score.per_class else "no pictures", taken
         )
     console.print(table)
+    return 0
+
+
+def quantize(arguments: list[str]) -> int:
+    """Publish the int8 form of a bundle, if it is worth it; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="kernelscope quantize",
+        description="Make a bundle's int8 form, and publish it if it is twice as fast and as good as before.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""examples:
+  kernelscope quantize models/cifar10/1 --data cifar10
+  kernelscope quantize out/pets/1 --data pets/ --output out""",
+    )
+    add = parser.add_argument
+    add("bundle", type=Path, help="a folder models/<name>/<version>, of float32")
+    add("--data", required=True, metavar="WHERE", help="the labelled pictures that it was trained on")
+    add("--output", type=Path, default=Path("out"), metavar="DIR", help="the models folder to publish to (out)")
+    chosen = parser.parse_args(arguments)
+
+    from rich.console import Console
+    from rich.markup import escape
+
+    from contract import bundle
+
+    with _quiet():
+        from training import quantize
+
+    console = Console()
+    made = quantize.run(bundle.read(chosen.bundle), chosen.data, chosen.output, console)
+    accuracy, cost = made.card.accuracy, made.card.cost
+    console.print(
+        f"[green]{accuracy['accuracy']:.2%}[/] of {accuracy['pictures']:,} {accuracy['split']} pictures right; "
+        f"{cost['latency_ms']} ms a picture, {cost['bytes']:,} bytes\n"
+        f"published as {escape(str(made.folder))}",
+        highlight=False,
+        soft_wrap=True,
+    )
     return 0
 
 

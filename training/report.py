@@ -61,5 +61,6 @@ def _facts(data: dict[str, Any], training: dict[str, Any], cost: dict[str, Any])
         ("multiply-adds a picture", f"{cost['multiply_adds']:,}"),
         ("model", f"{cost['bytes']:,} bytes, {cost['dtype']}"),
         ("latency", f"{cost['latency_ms']} ms a picture, one thread of the hardware above"),
+        *([("beside float32", f"{cost['speed_over_float32']} times as fast")] if "speed_over_float32" in cost else []),
         ("Keras and onnxruntime", f"differ by {cost['parity']:.0e} in probability at most"),
     ]

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import dataclasses
+import io
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from rich.console import Console
+
+from contract import bundle, repository
+from contract.errors import UsageError
+from tests.tiny import class_folder, colour_bundle
+from tests.training.test_fit import TINY
+from training import evaluate, export, fit, job, networks, quantize
+from training.pictures import Split
+
+WIDE = dataclasses.replace(TINY, name="wide", network=networks.Whitened((32, 128)), epochs=3)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        root = tmp_path_factory.mktemp("quantize")
+        patch.setenv("KERNELSCOPE_CACHE", str(root / "cache"))
+        class_folder(root / "colours", each=40, size=(32, 32))
+        yield root
+
+
+@pytest.fixture(scope="module")
+def made(place: Path) -> bundle.Bundle:
+    wanted = job.Job(
+        recipe=WIDE,
+        source=str(place / "colours"),
+        output=place / "models",
+        run=place / "run",
+        name="colours",
+        size=None,
+        fit="crop",
+        validation_fraction=0.3,
+        options=fit.Options(),
+        resume=False,
+        command="kernelscope train",
+    )
+    return job.run(wanted, Console(file=io.StringIO()))
+
+
+def test_integers_answer_as_floats_do(made: bundle.Bundle, place: Path, tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
+    proto = quantize.convert(made, pictures)
+    kinds = {node.op_type for node in proto.graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
+    weights = [one for one in proto.graph.initializer if len(one.dims) == 4]
+    assert weights
+    assert all(one.data_type == onnx.TensorProto.INT8 for one in weights)
+    int8 = export.write(proto, made.card, tmp_path)
+    assert int8.model.stat().st_size < made.model.stat().st_size / 2
+    labels = evaluate.logits(made, pictures).argmax(1)
+    assert evaluate.evaluate(int8, Split(pictures, labels), "x").accuracy > 0.85
+
+
+def test_what_is_worth_it_is_published_and_what_is_not_is_not(
+    made: bundle.Bundle, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console = Console(file=io.StringIO())
+    monkeypatch.setattr(quantize, "compare", lambda *_: quantize.Gain(0.9, 0.899, 2.5))
+    version = quantize.run(made, str(place / "colours"), place / "models", console)
+    assert version.version == 2
+    assert version.card.cost["dtype"] == "int8"
+    assert version.card.cost["speed_over_float32"] == 2.5
+    for gain, says in ((quantize.Gain(0.9, 0.89, 3.0), "loses 1.00%"), (quantize.Gain(0.9, 0.9, 1.4), "1.40 times")):
+        monkeypatch.setattr(quantize, "compare", lambda *_, gain=gain: gain)
+        with pytest.raises(quantize.NotWorthIt, match=says):
+            quantize.run(made, str(place / "colours"), place / "models", console)
+    assert repository.models(place / "models") == {"colours": [1, 2]}
+    with pytest.raises(UsageError, match="is int8"):
+        quantize.run(version, str(place / "colours"), place / "models", console)
+
+
+def test_other_data_than_it_was_trained_on_are_refused(made: bundle.Bundle, place: Path, tmp_path: Path) -> None:
+    class_folder(tmp_path / "other", size=(32, 32), seed=9)
+    with pytest.raises(UsageError, match=r"is not what .* was trained on"):
+        quantize.run(made, str(tmp_path / "other"), place / "models", Console(file=io.StringIO()))
+
+
+def test_the_gain_is_measured_side_by_side(tmp_path: Path) -> None:
+    of = colour_bundle(tmp_path)
+    pictures = np.zeros((4, 8, 8, 3), np.uint8)
+    pictures[..., 0] = 250
+    gain = quantize.compare(of, of, Split(pictures, np.zeros(4, np.int64)))
+    assert (gain.before, gain.after) == (1, 1)
+    assert 0.3 < gain.speed < 3

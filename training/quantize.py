@@ -1,0 +1,192 @@
+"""int8: a bundle's model with integer weights and activations, kept only where accuracy and speed hold.
+
+Static quantisation in QDQ form, weights per channel, activations calibrated on training pictures; see
+https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html and Jacob et al. 2018, arXiv:1712.05877.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from rich.console import Console
+
+from contract import bundle, repository
+from contract.errors import KernelscopeError, UsageError
+from contract.images import Pixels
+from training import data, evaluate, export, report
+from training.pictures import Split
+from training.progress import counting
+
+CALIBRATION_PICTURES: Final = 512
+LARGEST_LOSS: Final = 0.002
+"""The accuracy that may be lost on held-out pictures."""
+LEAST_GAIN: Final = 2.0
+"""How many times as fast as float32 it must be."""
+PERCENTILE: Final = 99.99
+"""Activations beyond this are clipped: the few largest would otherwise cost all others their resolution."""
+_BATCH: Final = 64
+_ROUNDS: Final = 15
+
+
+class NotWorthIt(KernelscopeError):
+    """The int8 model loses too much accuracy or gains too little speed; nothing is published."""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """int8 beside float32: accuracy of each on the same pictures, and how many times as fast it is."""
+
+    before: float
+    after: float
+    speed: float
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is untyped
+    def __init__(self, pictures: Pixels) -> None:
+        size = min(_BATCH, len(pictures))
+        whole = len(pictures) // size  # the percentile's histograms want batches of one size
+        self._batches: Iterator[Pixels] = iter(np.split(pictures[: whole * size], whole))
+
+    def get_next(self) -> dict[str, Any] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {bundle.INPUT: batch}
+
+
+def convert(of: bundle.Bundle, pictures: Pixels, *, seed: int = 0) -> onnx.ModelProto:
+    """The int8 form of a bundle's model.
+
+    Args:
+        of: a float32 bundle.
+        pictures: training pictures, uint8 (N, H, W, 3), of which `CALIBRATION_PICTURES` set the activations' ranges.
+        seed: of the choice of those.
+    """
+    chosen = np.random.default_rng(seed).permutation(len(pictures))[:CALIBRATION_PICTURES]
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):  # it prints as it goes
+        prepared, made = Path(folder, "prepared.onnx"), Path(folder, "int8.onnx")
+        quant_pre_process(str(of.model), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared),
+            str(made),
+            _Reader(pictures[chosen]),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,  # what is behind a ReLU has no sign to spend a bit on
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.Percentile,
+            extra_options={"CalibPercentile": PERCENTILE},
+            op_types_to_quantize=["Conv", "MaxPool", "MatMul", "Gemm"],
+        )
+        return onnx.load(made)
+
+
+def compare(before: bundle.Bundle, after: bundle.Bundle, split: Split) -> Gain:
+    """Score and time two bundles side by side, in turns, one thread, one picture a run."""
+    accuracy = [evaluate.evaluate(one, split, "validation").accuracy for one in (before, after)]
+    sessions = [evaluate.session(one, threads=1) for one in (before, after)]
+    feed = {bundle.INPUT: split.images[:1]}
+    ratios = []
+    for _ in range(_ROUNDS):
+        slow, fast = (_seconds(session, feed) for session in sessions)
+        ratios.append(slow / fast)
+    return Gain(accuracy[0], accuracy[1], statistics.median(ratios))
+
+
+def check(gain: Gain) -> None:
+    """Raise `NotWorthIt` unless accuracy and speed hold."""
+    if gain.before - gain.after > LARGEST_LOSS:
+        raise NotWorthIt(
+            f"int8 loses {gain.before - gain.after:.2%} of validation accuracy "
+            f"({gain.before:.2%} to {gain.after:.2%}); at most {LARGEST_LOSS:.1%} is allowed, so nothing was published"
+        )
+    if gain.speed < LEAST_GAIN:
+        raise NotWorthIt(
+            f"int8 is {gain.speed:.2f} times as fast as float32 on this processor; "
+            f"{LEAST_GAIN:g} times is the least that is worth it, so nothing was published"
+        )
+
+
+def run(of: bundle.Bundle, source: str, output: Path, console: Console) -> bundle.Bundle:
+    """Quantise a bundle, check and score it, and publish it as another version of the same model.
+
+    Args:
+        of: a float32 bundle.
+        source: the labelled pictures that it was trained on; see `data.load`.
+        output: the repository to publish into.
+        console: where progress is shown.
+
+    Raises:
+        UsageError: it is int8 already, or those are not the pictures that it was trained on.
+        NotWorthIt: it loses too much accuracy or gains too little speed.
+    """
+    card = of.card
+    if card.cost.get("dtype") != "float32":
+        raise UsageError(f"{of.folder} is {card.cost.get('dtype', 'of unknown type')}; quantise a float32 bundle")
+    held, rest = card.data.get("validation", 0), card.data.get("train", 0)
+    with counting(console, "reading pictures") as progress:
+        pictures = data.load(
+            source,
+            size=(card.height, card.width),
+            fit=card.fit,
+            labels=card.labels,
+            # the split of the training: what is held out must not have been trained on
+            validation_fraction=held / (held + rest) if held and rest else data.VALIDATION_FRACTION,
+            progress=progress,
+        )
+    if card.data.get("checksum") != f"sha256:{pictures.checksum}":
+        raise UsageError(f"{source} is not what {of.folder} was trained on ({card.data.get('name')}): give those data")
+    proto = convert(of, pictures.train.images)
+    name = of.folder.absolute().parent.name
+    with repository.staging(output, name) as staged:
+        gain = compare(of, export.write(proto, card, staged), pictures.validation)
+        check(gain)
+        split, which = (pictures.test, "test") if pictures.test else (pictures.validation, "validation")
+        draft = bundle.Bundle(staged, card)
+        score = evaluate.evaluate(draft, split, which)
+        cost = {
+            **card.cost,
+            "dtype": "int8",
+            "bytes": draft.model.stat().st_size,
+            "latency_ms": round(evaluate.latency(draft), 2),
+            "speed_over_float32": round(gain.speed, 2),
+            "validation_accuracy_over_float32": round(gain.after - gain.before, 4),
+        }
+        card = dataclasses.replace(
+            card, cost=cost, accuracy=score.describe(), created=datetime.now(UTC).isoformat(timespec="seconds")
+        )
+        export.write(proto, card, staged)
+        (staged / bundle.README).write_text(report.markdown(card), encoding="utf-8")
+        console.print(
+            f"{gain.speed:.2f} times as fast, validation accuracy {gain.before:.2%} before, {gain.after:.2%} after",
+            highlight=False,
+        )
+        return bundle.read(repository.publish(staged))
+
+
+def _seconds(session: onnxruntime.InferenceSession, feed: dict[str, Pixels]) -> float:
+    times = []
+    for _ in range(20):
+        start = time.perf_counter()
+        session.run([bundle.PROBABILITIES], feed)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
