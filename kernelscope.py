@@ -7,10 +7,10 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Final
 
 from contract.errors import KernelscopeError
+from service.version import VERSION
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(_help())
         return 0 if words else 2
     if words[0] in ("-V", "--version"):
-        print(f"kernelscope {_version()}")
+        print(f"kernelscope {VERSION}")
         return 0
     room = ROOMS.get(words[0])
     if room is None:
@@ -80,13 +80,6 @@ def _help() -> str:
         f"Trains picture classifiers and serves them.\n\ncommands:\n{rows}\n\n"
         "kernelscope COMMAND --help says more and gives examples."
     )
-
-
-def _version() -> str:
-    try:
-        return metadata.version("kernelscope")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -49,6 +49,11 @@ def models(root: Path) -> dict[str, list[int]]:
         raise BundleNotFound(f"{root} is not a folder: give one that holds <name>/<version>/{bundle.MODEL}")
     found = {entry.name: versions(root, entry.name) for entry in sorted(root.iterdir()) if entry.is_dir()}
     return {name: numbers for name, numbers in found.items() if numbers and _NAME.fullmatch(name)}
+
+
+def default(names: Sequence[str]) -> str:
+    """Which of a repository's models answers where none is named: `cifar10`, the one that ships, else the first."""
+    return "cifar10" if "cifar10" in names or not names else names[0]
 
 
 def versions(root: Path, name: str) -> list[int]:

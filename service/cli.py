@@ -79,8 +79,7 @@ def predict(arguments: list[str]) -> int:
         raise UsageError(f"--top-k is {chosen.top_k}; it must be 1 or more")
 
     root = chosen.models or Path(os.environ.get("KERNELSCOPE_MODELS") or repository.shipped())
-    names = list(repository.models(root))
-    name = chosen.model or ("cifar10" if "cifar10" in names or not names else names[0])
+    name = chosen.model or repository.default(list(repository.models(root)))
     of = repository.find(root, name, chosen.version)
     paths = list(dict.fromkeys(_paths(chosen.pictures)))
 

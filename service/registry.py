@@ -130,7 +130,7 @@ class Registry:
             raise BundleNotFound(f"{root} holds no model: expected <name>/<version>/{MODEL}")
         if wanted and wanted not in names:
             raise UsageError(f"there is no model {wanted!r} in {root} (models there: {', '.join(names)})")
-        self._default = wanted or ("cifar10" if "cifar10" in names else names[0])
+        self._default = wanted or repository.default(names)
         for name in names:
             model = self._models[name] = _Model()
             for number in self._wanted(name):

@@ -22,9 +22,9 @@ from rich.console import Console
 from contract.errors import KernelscopeError, UsageError
 from training import checkpoint, networks
 from training.augment import Batch, Draw
+from training.calibrate import cross_entropy
 from training.data import Dataset
 from training.optimisers import Lookahead
-from training.pictures import Split
 from training.progress import Log, Row
 from training.recipes import Recipe
 
@@ -182,7 +182,8 @@ class _Run:
     def _end_epoch(self) -> Row:
         steps = (self.step - 1) % self.steps_an_epoch + 1
         logits = predict(self.model, self.data.validation.images)
-        loss, accuracy = _score(logits, self.data.validation)
+        labels = self.data.validation.labels
+        loss, accuracy = cross_entropy(logits, labels), float((logits.argmax(1) == labels).mean())
         row: Row = {
             "epoch": math.ceil(self.step / self.steps_an_epoch),
             "step": self.step,
@@ -301,10 +302,3 @@ class _Run:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _score(logits: npt.NDArray[np.float32], split: Split) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy."""
-    shifted = logits - logits.max(1, keepdims=True)
-    of_label = shifted[np.arange(len(split)), split.labels] - np.log(np.exp(shifted).sum(1))
-    return float(-of_label.mean()), float((logits.argmax(1) == split.labels).mean())
