@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from contract.errors import KernelscopeError
-from service.version import VERSION
+from contract.version import VERSION
 
 
 @dataclass(frozen=True)

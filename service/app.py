@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from contract.errors import KernelscopeError
+from contract.version import VERSION
 from service import refusals
 from service.access import Access
 from service.decoder import Decoder
@@ -23,7 +24,6 @@ from service.registry import Registry
 from service.routes import health, open_inference, predict, tensorflow_serving
 from service.settings import Settings
 from service.state import State
-from service.version import VERSION
 
 log = logging.getLogger("kernelscope")
 

@@ -8,10 +8,10 @@ import time
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from contract.version import VERSION
 from service import state
 from service.schemas import ErrorReply, Health, ModelDetail, ModelList, ModelSummary, Probe, RefusedVersion
 from service.served import Served
-from service.version import VERSION
 
 router = APIRouter()
 

@@ -21,6 +21,7 @@ from fastapi.responses import JSONResponse, Response
 from contract import bundle
 from contract.errors import BundleError, BundleNotFound
 from contract.images import Pixels
+from contract.version import VERSION
 from service import intake, keys, state
 from service.batcher import Probabilities
 from service.inference import infer, within
@@ -36,7 +37,6 @@ from service.tensors import (
     refuse,
     version_number,
 )
-from service.version import VERSION
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
