@@ -19,6 +19,7 @@ from service.access import Access
 from service.decoder import Decoder
 from service.engine import cores
 from service.keys import Keys
+from service.lane import Lane
 from service.metrics import Metrics
 from service.registry import Registry
 from service.routes import health, open_inference, predict, tensorflow_serving
@@ -63,6 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="Kernelscope", description=DESCRIPTION, version=VERSION, lifespan=life)
     app.state.kernelscope = state
+    app.router.routes.append(Lane("/predict", predict.predict))
     app.include_router(predict.router)
     app.include_router(health.router)
     app.include_router(open_inference.router)

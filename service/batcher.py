@@ -91,8 +91,10 @@ class Batcher:
         self.depth = 0
         """Pictures waiting now."""
 
-    async def submit(self, pictures: Pixels) -> Probabilities:
+    def submit(self, pictures: Pixels) -> asyncio.Future[Probabilities]:
         """Probabilities, float32 (N, classes), of pictures, uint8 (N, H, W, 3), one or more.
+
+        To cancel what is returned, or a task that waits for it, takes the pictures from the queue.
 
         Raises:
             Overloaded: more pictures wait than `max_queue`; nothing was queued.
@@ -106,17 +108,14 @@ class Batcher:
         self.depth += len(pictures)
         self._idle.clear()
         self._take(loop)
-        try:
-            return await request.answer
-        except asyncio.CancelledError:
-            self.depth -= len(pictures) - request.taken
-            request.taken = len(pictures)
-            raise
+        if request.taken < len(pictures):
+            request.answer.add_done_callback(lambda answer: self._give_up(request) if answer.cancelled() else None)
+        return request.answer
 
-    @property
-    def free(self) -> bool:
-        """Whether a request that comes now is run at once."""
-        return not self._running and not self._queue
+    def _give_up(self, request: _Request) -> None:
+        """Take a request's pictures from the queue, as far as they are still in it."""
+        self.depth -= len(request.pictures) - request.taken
+        request.taken = len(request.pictures)
 
     async def drain(self) -> None:
         """Wait until nothing waits and nothing runs."""
@@ -134,11 +133,13 @@ class Batcher:
         room = self._max_batch_size
         while self._queue and room:
             request = self._queue[0]
+            if request.answer.done():  # cancelled, or another of its batches failed
+                self._give_up(request)
             pictures = request.pictures[request.taken : request.taken + room]
             request.taken += len(pictures)
             if request.taken == len(request.pictures):
                 self._queue.popleft()
-            if len(pictures):  # none are left of a request that was cancelled
+            if len(pictures):
                 batch.append(_Span(request, pictures))
                 room -= len(pictures)
         if batch:
@@ -186,8 +187,7 @@ class Batcher:
             if answer.done():
                 continue  # cancelled, or another of its batches failed
             if isinstance(result, Exception):
-                self.depth -= len(span.request.pictures) - span.request.taken
-                span.request.taken = len(span.request.pictures)
+                self._give_up(span.request)
                 answer.set_exception(result)
             else:
                 span.request.add(result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,12 +14,16 @@ from PIL import Image
 from contract import bundle, images
 from contract.errors import PictureError
 from contract.images import Pixels
+from service import jpeg
 from service.metrics import Metrics
 
 AT_ONCE_BYTES: Final = 4096
 AT_ONCE_PIXELS: Final = 64 * 64
 """A picture of up to so many bytes and pixels is decoded on the event loop: that takes less than handing it to a
 thread. Both count: forty bytes can claim to be fifty megapixels."""
+
+_RUN: Final = 32
+"""Small pictures that a thread decodes in one go."""
 
 
 class Decoder:
@@ -37,6 +42,9 @@ class Decoder:
     async def one(self, data: bytes, card: bundle.Card) -> Pixels:
         """One picture, uint8 (1, H, W, 3). Raises `PictureError`."""
         if len(data) <= AT_ONCE_BYTES:
+            pixels = self._plain(data, card)
+            if pixels is not None:
+                return pixels[None]
             picture = self._open(data)
             if picture.width * picture.height <= AT_ONCE_PIXELS:
                 return self._finish(picture, card)[None]
@@ -46,20 +54,39 @@ class Decoder:
     async def several(self, pictures: Sequence[bytes], card: bundle.Card) -> list[Pixels | PictureError]:
         """Each picture, uint8 (H, W, 3), or why it cannot be read; in order."""
         loop = asyncio.get_running_loop()
-        waiting = [loop.run_in_executor(self._threads, self._decode, data, card) for data in pictures]
-        found: list[Pixels | PictureError] = []
-        for result in await asyncio.gather(*waiting, return_exceptions=True):
-            if isinstance(result, BaseException) and not isinstance(result, PictureError):
-                raise result
-            found.append(result)
-        return found
+        # a thread's job is one large picture or a run of small ones: handing over costs as much as decoding a few
+        jobs: list[list[bytes]] = []
+        for data in pictures:
+            if jobs and len(data) <= AT_ONCE_BYTES and len(jobs[-1]) < _RUN and len(jobs[-1][-1]) <= AT_ONCE_BYTES:
+                jobs[-1].append(data)
+            else:
+                jobs.append([data])
+        done = await asyncio.gather(*(loop.run_in_executor(self._threads, self._each, job, card) for job in jobs))
+        return [result for results in done for result in results]
 
     def close(self) -> None:
         """End the threads, after the pictures that they are at."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
+    def _each(self, pictures: list[bytes], card: bundle.Card) -> list[Pixels | PictureError]:
+        found: list[Pixels | PictureError] = []
+        for data in pictures:
+            try:
+                found.append(self._decode(data, card))
+            except PictureError as error:
+                found.append(error)
+        return found
+
     def _decode(self, data: bytes, card: bundle.Card) -> Pixels:
-        return self._finish(self._open(data), card)
+        pixels = self._plain(data, card) if len(data) <= AT_ONCE_BYTES else None
+        return self._finish(self._open(data), card) if pixels is None else pixels
+
+    def _plain(self, data: bytes, card: bundle.Card) -> Pixels | None:
+        start = time.perf_counter()
+        pixels = jpeg.plain(data, card.height, card.width)
+        if pixels is not None:
+            self._metrics.decode_seconds.observe(time.perf_counter() - start)
+        return pixels
 
     def _open(self, data: bytes) -> Image.Image:
         with self._counting_refusals():

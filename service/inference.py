@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Any
 
 from fastapi import Request
 
 from contract.images import Pixels
 from service import state
 from service.batcher import Overloaded, Probabilities
+from service.protocol import waiting_for
 from service.refusals import Refusal
 from service.served import Served
 
@@ -52,31 +52,25 @@ async def infer(request: Request, served: Served, pixels: Pixels) -> Probabiliti
         Refusal: the client has left.
     """
     here = state.of(request)
-    batcher = served.batcher
     try:
-        if batcher.free:  # the run starts now: there is nothing to save by watching the client
-            return await batcher.submit(pixels)
-        return await _while_listening(request, batcher.submit(pixels))
+        answer = served.batcher.submit(pixels)
     except Overloaded:
         here.metrics.shed.labels("queue_full").inc()
         raise
-
-
-async def _while_listening(request: Request, work: Coroutine[Any, Any, Probabilities]) -> Probabilities:
-    answer = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_gone(request))
+    waiting = waiting_for(request.scope)
+    waiting.add(answer)
     try:
-        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
-        if answer.done():
-            return answer.result()
-        state.of(request).metrics.cancelled.inc()
-        raise Refusal(499, "client_gone", "the client left before there was an answer")
+        return await answer
+    except asyncio.CancelledError:
+        if answer.done() and not _cancelling():
+            here.metrics.cancelled.inc()
+            raise Refusal(499, "client_gone", "the client left before there was an answer") from None
+        raise
     finally:
-        answer.cancel()
-        gone.cancel()
+        waiting.discard(answer)
 
 
-async def _gone(request: Request) -> None:
-    """Returns when the client has left. The body has been read, so nothing else can come."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+def _cancelling() -> bool:
+    """Whether it is this request's own task that is being cancelled, as by its deadline."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

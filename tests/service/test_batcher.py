@@ -62,9 +62,9 @@ def test_what_waits_is_joined_and_each_gets_its_own() -> None:
         model = Model()
         batcher = make(model)
         model.hold()
-        first = asyncio.create_task(batcher.submit(pictures(1)))
+        first = batcher.submit(pictures(1))
         await asyncio.to_thread(model.entered.wait)
-        others = [asyncio.create_task(batcher.submit(pictures(value))) for value in (2, 3, 4, 5, 6)]
+        others = [batcher.submit(pictures(value)) for value in (2, 3, 4, 5, 6)]
         await asyncio.sleep(0)
         assert batcher.depth == 5
         model.go.set()
@@ -94,9 +94,9 @@ def test_a_full_queue_refuses_at_once() -> None:
         model = Model()
         batcher = make(model, max_queue=2)
         model.hold()
-        first = asyncio.create_task(batcher.submit(pictures(1)))
+        first = batcher.submit(pictures(1))
         await asyncio.to_thread(model.entered.wait)
-        waiting = asyncio.create_task(batcher.submit(pictures(2, 3)))
+        waiting = batcher.submit(pictures(2, 3))
         await asyncio.sleep(0)
         with pytest.raises(Overloaded):
             await batcher.submit(pictures(4))
@@ -113,10 +113,10 @@ def test_the_cancelled_are_not_run() -> None:
         model = Model()
         batcher = make(model)
         model.hold()
-        first = asyncio.create_task(batcher.submit(pictures(1)))
+        first = batcher.submit(pictures(1))
         await asyncio.to_thread(model.entered.wait)
-        gone = asyncio.create_task(batcher.submit(pictures(2)))
-        stays = asyncio.create_task(batcher.submit(pictures(3)))
+        gone = batcher.submit(pictures(2))
+        stays = batcher.submit(pictures(3))
         await asyncio.sleep(0)
         gone.cancel()
         model.go.set()
@@ -148,9 +148,9 @@ def test_one_that_fails_does_not_fail_those_it_was_joined_with() -> None:
         model = Model()
         batcher = make(model)
         model.hold()
-        first = asyncio.create_task(batcher.submit(pictures(1)))
+        first = batcher.submit(pictures(1))
         await asyncio.to_thread(model.entered.wait)
-        some = [asyncio.create_task(batcher.submit(pictures(value))) for value in (2, 255, 3)]
+        some = [batcher.submit(pictures(value)) for value in (2, 255, 3)]
         await asyncio.sleep(0)
         model.go.set()
         await first
@@ -194,9 +194,9 @@ def test_large_requests_fill_batches_together() -> None:
         model = Model()
         batcher = make(model, max_queue=100)
         model.hold()
-        first = asyncio.create_task(batcher.submit(pictures(0)))
+        first = batcher.submit(pictures(0))
         await asyncio.to_thread(model.entered.wait)
-        some = [asyncio.create_task(batcher.submit(pictures(*range(i, i + 3)))) for i in (10, 20, 30)]
+        some = [batcher.submit(pictures(*range(i, i + 3))) for i in (10, 20, 30)]
         await asyncio.sleep(0)
         model.go.set()
         await first
@@ -211,7 +211,7 @@ def test_a_queue_delay_lets_a_batch_fill_and_no_longer() -> None:
     async def work() -> None:
         model = Model()
         batcher = Batcher(model, lambda *_: None, max_batch_size=3, max_queue=9, max_queue_delay=60)
-        full = [asyncio.create_task(batcher.submit(pictures(value))) for value in (1, 2, 3)]
+        full = [batcher.submit(pictures(value)) for value in (1, 2, 3)]
         assert [(await one).tolist() for one in full] == [[[1]], [[2]], [[3]]]
         assert model.batches == [3]
         batcher.close()
@@ -227,7 +227,7 @@ def test_draining_waits_for_what_was_accepted() -> None:
         model = Model()
         batcher = make(model)
         model.hold()
-        some = [asyncio.create_task(batcher.submit(pictures(value))) for value in (1, 2)]
+        some = [batcher.submit(pictures(value)) for value in (1, 2)]
         await asyncio.to_thread(model.entered.wait)
         drained = asyncio.create_task(batcher.drain())
         await asyncio.sleep(0)

@@ -4,11 +4,15 @@ import asyncio
 import io
 import threading
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from contract import images
 from contract.bundle import Card
+from service import jpeg
 from service.decoder import AT_ONCE_BYTES, Decoder
 from service.metrics import Metrics
 from tests.tiny import picture
@@ -43,3 +47,68 @@ def test_several_keep_their_order_and_errors_their_place() -> None:
     found = asyncio.run(decoder.several([picture("red"), b"text", picture("blue")], CARD))
     assert [isinstance(one, Exception) for one in found] == [False, True, False]
     decoder.close()
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    height=st.integers(1, 64),
+    width=st.integers(1, 64),
+    quality=st.integers(1, 100),
+    subsampling=st.integers(0, 2),
+    progressive=st.booleans(),
+    mode=st.sampled_from(["RGB", "L"]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_the_short_way_is_bit_for_bit_pillows(
+    height: int, width: int, quality: int, subsampling: int, progressive: bool, mode: str, seed: int
+) -> None:
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    out = io.BytesIO()
+    made = Image.fromarray(noise).convert(mode)
+    made.save(out, "JPEG", quality=quality, subsampling=subsampling, progressive=progressive)
+    found = jpeg.plain(out.getvalue(), height, width)
+    assert found is not None
+    assert (found == images.read(out.getvalue(), height, width)).all()
+
+
+def _jpeg(size: tuple[int, int], mode: str = "RGB", **options: object) -> bytes:
+    out = io.BytesIO()
+    Image.new(mode, size).save(out, "JPEG", **options)
+    return out.getvalue()
+
+
+def _turned() -> bytes:
+    exif = Image.Exif()
+    exif[274] = 6
+    return _jpeg((8, 8), exif=exif)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        picture("red"),  # PNG
+        _jpeg((9, 8)),
+        _jpeg((8, 8), "CMYK"),
+        _turned(),
+        _jpeg((8, 8))[:-20],
+        _jpeg((8, 8))[:100],
+        b"\xff\xd8\xff" + bytes(100),
+    ],
+    ids=["nothing", "another format", "another size", "CMYK", "turned", "cut short", "a head alone", "noise"],
+)
+def test_what_is_not_plain_is_left_to_pillow(data: bytes) -> None:
+    assert jpeg.plain(data, 8, 8) is None
+
+
+@settings(max_examples=300, deadline=None)
+@given(place=st.integers(2, 2000), value=st.integers(0, 255), seed=st.integers(0, 20))
+def test_a_damaged_one_is_never_seen_otherwise_than_by_pillow(place: int, value: int, seed: int) -> None:
+    noise = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(noise).save(out, "JPEG", quality=60)
+    data = bytearray(out.getvalue())
+    data[place % len(data)] = value
+    found = jpeg.plain(bytes(data), 32, 32)
+    if found is not None:
+        assert (found == images.read(bytes(data), 32, 32)).all()
