@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from contract.bundle import Bundle, Card
@@ -74,7 +75,7 @@ class Served:
         """The model's card."""
         return self.bundle.card
 
-    @property
+    @cached_property  # each reply asks for it, and a path takes its time
     def name(self) -> str:
         """The model's name: its folder's, as in the repository."""
         return self.bundle.folder.parent.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import signal
 import socket
@@ -75,6 +76,9 @@ def serve(settings: Settings) -> int:
             server_header=False,
             timeout_graceful_shutdown=round(settings.drain_timeout),
         )
+        # what is there now stays: a collector that walks it again and again stalls requests for tens of milliseconds
+        gc.collect()
+        gc.freeze()
         _Server(config, state).run(sockets=[opened])
     log.info("stopped")
     return 0

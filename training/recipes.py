@@ -43,20 +43,22 @@ SEED: Final = Recipe(
     summary="the article's network: pairs of 32, 64 and 128 kernels, rotation, shifts, flips, Adam",
     network=networks.Pairs(),
     augmentation=(augment.Affine(degrees=45, shift=0.1), augment.Flip()),
-    optimiser=optimisers.Adam(1e-3),
+    # the article leaves the rate and the batch open. At Adam's default of 1e-3 held-out accuracy swings between 76 and
+    # 83 % to the end; one epoch more at 3e-4 brings it to 86.8 %
+    optimiser=optimisers.Adam(3e-4),
     schedule=optimisers.Constant(),
     epochs=64,
-    batch_size=128,  # the article leaves this and the rate open; these are Adam's default and a common size
+    batch_size=128,
 )
 
 FAST: Final = Recipe(
     name="fast",
-    summary="a whitened network of 64, 192 and 224 kernels in twenty epochs; the default",
+    summary="a whitened network of 64, 256 and 256 kernels in 25 epochs; the default",
     network=networks.Whitened(),
     augmentation=(augment.Flip(alternate=True), augment.Translate(2)),
     optimiser=optimisers.Nesterov(),
     schedule=optimisers.Triangle(),
-    epochs=20,
+    epochs=25,
     batch_size=1024,
     label_smoothing=0.2,
     lookahead=True,

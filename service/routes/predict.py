@@ -99,11 +99,9 @@ def _top_k(served: Served, asked: int | None, usual: int) -> int:
 
 
 def _prediction(served: Served, probabilities: Probabilities, count: int) -> dict[str, Any]:
-    labels = served.card.labels
-    top = [
-        {"label": labels[index], "index": index, "probability": round(float(probabilities[index]), 6)}
-        for index in np.argsort(-probabilities, kind="stable")[:count].tolist()
-    ]
+    labels, values = served.card.labels, probabilities.tolist()
+    ranked = sorted(range(len(values)), key=values.__getitem__, reverse=True)[:count]  # equals stay in order
+    top = [{"label": labels[index], "index": index, "probability": round(values[index], 6)} for index in ranked]
     return {"model": served.name, "version": served.version, **top[0], "top": top}
 
 
