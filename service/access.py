@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import secrets
-import sys
 import time
-from datetime import UTC, datetime
-from typing import Any, Final, TextIO
+from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -85,39 +82,3 @@ def _identity(scope: Scope) -> bytes:
         if name == b"x-request-id" and _ID.fullmatch(value):
             return bytes(value)
     return secrets.token_hex(8).encode()
-
-
-class _JsonLines(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-            **getattr(record, "fields", {}),
-        }
-        if record.exc_info:
-            line["trace"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
-
-
-class _Text(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        fields = getattr(record, "fields", None)
-        said = record.getMessage()
-        # what a client sent is shown with its control characters escaped: it must not move a terminal's cursor
-        said = said if said.isprintable() else said.encode("unicode_escape").decode()
-        tail = f"  {fields['milliseconds']:.1f} ms  {fields['request_id']}" if fields else ""
-        trace = "\n" + self.formatException(record.exc_info) if record.exc_info else ""
-        return f"{datetime.fromtimestamp(record.created):%H:%M:%S}  {said}{tail}{trace}"
-
-
-def configure_logging(log_format: str, stream: TextIO | None = None) -> None:
-    """Send the service's and uvicorn's log to `stream` (standard output): JSON lines, or text for a person."""
-    out = stream or sys.stdout
-    as_json = log_format == "json" or (log_format == "auto" and not out.isatty())
-    handler = logging.StreamHandler(out)
-    handler.setFormatter(_JsonLines() if as_json else _Text())
-    for name, level in (("kernelscope", logging.INFO), ("uvicorn", logging.WARNING)):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)

@@ -14,10 +14,11 @@ from starlette.middleware.cors import CORSMiddleware
 
 from contract.errors import KernelscopeError
 from contract.version import VERSION
-from service import refusals
+from service import refusals, traces
 from service.access import Access
+from service.cores import cores
+from service.crew import Crew
 from service.decoder import Decoder
-from service.engine import cores
 from service.keys import Keys
 from service.lane import Lane
 from service.metrics import Metrics
@@ -33,8 +34,12 @@ DESCRIPTION = (
 )
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, crew: Crew) -> FastAPI:
     """An application for one repository of models, which are loaded and warmed before this returns.
+
+    Args:
+        settings: with the numbers of processes and threads settled.
+        crew: the other processes on the same socket.
 
     Raises:
         BundleError: there is no model, or one that cannot be served.
@@ -45,13 +50,18 @@ def create_app(settings: Settings) -> FastAPI:
         settings,
         metrics,
         Registry(settings, metrics),
-        Decoder(metrics, threads=cores(), max_pixels=settings.max_pixels),
+        Decoder(metrics, threads=max(1, cores() // settings.workers), max_pixels=settings.max_pixels),
+        crew,
     )
 
     state.registry.start()
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
+        wishes = next(filter(None, await crew.ask({"ask": "wishes"})), None)
+        if wishes:  # this process takes the place of one that died: the others know what was asked for since
+            await state.registry.follow(wishes)
+        await crew.listen(state.answer)
         state.ready = True
         watch = asyncio.create_task(_watch(state))
         try:
@@ -59,10 +69,13 @@ def create_app(settings: Settings) -> FastAPI:
         finally:
             state.draining = True
             watch.cancel()
+            crew.close()
             state.decoder.close()
             state.registry.close()
 
-    app = FastAPI(title="Kernelscope", description=DESCRIPTION, version=VERSION, lifespan=life)
+    app = FastAPI(
+        title="Kernelscope", description=DESCRIPTION, version=VERSION, lifespan=life, telemetry=traces.telemetry()
+    )
     app.state.kernelscope = state
     app.router.routes.append(Lane("/predict", predict.predict))
     app.include_router(predict.router)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -33,27 +34,40 @@ class Runner(Protocol):
 
 
 class Watcher(Protocol):
-    """What is told of each batch, on the batcher's thread."""
+    """What is told of a batcher's doings."""
 
-    def __call__(self, pictures: int, waited: float, took: float) -> None:
-        """`pictures` in the batch, seconds that its oldest one `waited`, seconds that the run `took`."""
+    def waiting(self, pictures: int) -> None:
+        """So many `pictures` wait now; told on the event loop."""
+
+    def ran(self, pictures: int, waited: float, took: float) -> None:
+        """A batch of `pictures`, whose oldest `waited` seconds, `took` seconds; told on the batcher's thread."""
 
 
-class _Request:
-    """Pictures of one caller, which may be run in several batches."""
+class Request:
+    """Pictures of one caller, which may be run in several batches. To wait for it is to wait for its answer.
 
-    __slots__ = ("answer", "pictures", "rows", "since", "taken")
+    Attributes:
+        answer: probabilities, float32 (N, classes); cancelling it takes the pictures from the queue.
+        since, started, ended: when it came, when its first batch was taken from the queue, and when its last was
+            through; by `time.perf_counter`.
+    """
+
+    __slots__ = ("answer", "ended", "pictures", "rows", "since", "started", "taken")
 
     def __init__(self, pictures: Pixels, answer: asyncio.Future[Probabilities]) -> None:
         self.pictures, self.answer = pictures, answer
-        self.since = time.perf_counter()
+        self.since = self.started = self.ended = time.perf_counter()
         self.taken = 0
         self.rows: list[Probabilities] = []
+
+    def __await__(self) -> Generator[Any, None, Probabilities]:
+        return self.answer.__await__()
 
     def add(self, rows: Probabilities) -> None:
         """Rows come in order, for there is one thread."""
         self.rows.append(rows)
         if sum(map(len, self.rows)) == len(self.pictures):
+            self.ended = time.perf_counter()
             self.answer.set_result(self.rows[0] if len(self.rows) == 1 else np.concatenate(self.rows))
 
 
@@ -61,7 +75,7 @@ class _Request:
 class _Span:
     """Some of a request's pictures: its share of a batch."""
 
-    request: _Request
+    request: Request
     pictures: Pixels
 
 
@@ -82,7 +96,7 @@ class Batcher:
     ) -> None:
         self._run, self._watch = run, watch
         self._max_batch_size, self._max_queue, self._max_queue_delay = max_batch_size, max_queue, max_queue_delay
-        self._queue: deque[_Request] = deque()
+        self._queue: deque[Request] = deque()
         self._running = 0
         self._timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
@@ -91,10 +105,8 @@ class Batcher:
         self.depth = 0
         """Pictures waiting now."""
 
-    def submit(self, pictures: Pixels) -> asyncio.Future[Probabilities]:
-        """Probabilities, float32 (N, classes), of pictures, uint8 (N, H, W, 3), one or more.
-
-        To cancel what is returned, or a task that waits for it, takes the pictures from the queue.
+    def submit(self, pictures: Pixels) -> Request:
+        """Queue pictures, uint8 (N, H, W, 3), one or more; wait for what is returned.
 
         Raises:
             Overloaded: more pictures wait than `max_queue`; nothing was queued.
@@ -103,18 +115,18 @@ class Batcher:
         if self.depth and self.depth + len(pictures) > self._max_queue:
             raise Overloaded
         loop = asyncio.get_running_loop()
-        request = _Request(pictures, loop.create_future())
+        request = Request(pictures, loop.create_future())
         self._queue.append(request)
-        self.depth += len(pictures)
+        self._wait(len(pictures))
         self._idle.clear()
         self._take(loop)
         if request.taken < len(pictures):
             request.answer.add_done_callback(lambda answer: self._give_up(request) if answer.cancelled() else None)
-        return request.answer
+        return request
 
-    def _give_up(self, request: _Request) -> None:
+    def _give_up(self, request: Request) -> None:
         """Take a request's pictures from the queue, as far as they are still in it."""
-        self.depth -= len(request.pictures) - request.taken
+        self._wait(request.taken - len(request.pictures))
         request.taken = len(request.pictures)
 
     async def drain(self) -> None:
@@ -135,6 +147,7 @@ class Batcher:
             request = self._queue[0]
             if request.answer.done():  # cancelled, or another of its batches failed
                 self._give_up(request)
+            request.started = request.started if request.taken else time.perf_counter()
             pictures = request.pictures[request.taken : request.taken + room]
             request.taken += len(pictures)
             if request.taken == len(request.pictures):
@@ -144,11 +157,16 @@ class Batcher:
                 room -= len(pictures)
         if batch:
             self._running = self._max_batch_size - room
-            self.depth -= self._running
+            self._wait(-self._running)
             task = loop.run_in_executor(self._thread, self._infer, batch)
             task.add_done_callback(lambda done: self._deliver(loop, batch, done.result()))
         elif not self._queue:
             self._idle.set()
+
+    def _wait(self, more: int) -> None:
+        """So many pictures more wait; fewer where it is negative."""
+        self.depth += more
+        self._watch.waiting(self.depth)
 
     def _rather_wait(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether a fuller batch may still come; if so, a timer takes what has come by then."""
@@ -174,7 +192,7 @@ class Batcher:
         except Exception as error:  # whatever a model's run raises is its callers' to know
             # one that fails must not fail those it was joined with: each has a run of its own
             results = [error] if len(batch) == 1 else [self._infer([span])[0] for span in batch]
-        self._watch(len(pictures), start - batch[0].request.since, time.perf_counter() - start)
+        self._watch.ran(len(pictures), start - batch[0].request.since, time.perf_counter() - start)
         return results
 
     def _deliver(

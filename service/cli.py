@@ -43,7 +43,11 @@ then:
             metavar=name.split("_")[-1].upper(),
             help=f"{field.description}{shown}",
         )
-    chosen = settings.load(**vars(parser.parse_args(arguments)))
+    chosen = settings.settled(settings.load(**vars(parser.parse_args(arguments))))
+    if chosen.workers > 1:
+        from service import supervisor
+
+        return supervisor.serve(chosen)
 
     from service import server
 

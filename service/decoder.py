@@ -14,7 +14,7 @@ from PIL import Image
 from contract import bundle, images
 from contract.errors import PictureError
 from contract.images import Pixels
-from service import jpeg
+from service import jpeg, traces
 from service.metrics import Metrics
 
 AT_ONCE_BYTES: Final = 4096
@@ -41,6 +41,12 @@ class Decoder:
 
     async def one(self, data: bytes, card: bundle.Card) -> Pixels:
         """One picture, uint8 (1, H, W, 3). Raises `PictureError`."""
+        start = time.perf_counter()
+        pixels = await self._one(data, card)
+        traces.record("decode", start, time.perf_counter(), bytes=len(data))
+        return pixels
+
+    async def _one(self, data: bytes, card: bundle.Card) -> Pixels:
         if len(data) <= AT_ONCE_BYTES:
             pixels = self._plain(data, card)
             if pixels is not None:
@@ -53,7 +59,7 @@ class Decoder:
 
     async def several(self, pictures: Sequence[bytes], card: bundle.Card) -> list[Pixels | PictureError]:
         """Each picture, uint8 (H, W, 3), or why it cannot be read; in order."""
-        loop = asyncio.get_running_loop()
+        start, loop = time.perf_counter(), asyncio.get_running_loop()
         # a thread's job is one large picture or a run of small ones: handing over costs as much as decoding a few
         jobs: list[list[bytes]] = []
         for data in pictures:
@@ -62,6 +68,7 @@ class Decoder:
             else:
                 jobs.append([data])
         done = await asyncio.gather(*(loop.run_in_executor(self._threads, self._each, job, card) for job in jobs))
+        traces.record("decode", start, time.perf_counter(), pictures=len(pictures))
         return [result for results in done for result in results]
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from fastapi import Request
 
 from contract.images import Pixels
-from service import state
+from service import state, traces
 from service.batcher import Overloaded, Probabilities
 from service.protocol import waiting_for
 from service.refusals import Refusal
@@ -53,21 +53,24 @@ async def infer(request: Request, served: Served, pixels: Pixels) -> Probabiliti
     """
     here = state.of(request)
     try:
-        answer = served.batcher.submit(pixels)
+        asked = served.batcher.submit(pixels)
     except Overloaded:
         here.metrics.shed.labels("queue_full").inc()
         raise
     waiting = waiting_for(request.scope)
-    waiting.add(answer)
+    waiting.add(asked.answer)
     try:
-        return await answer
+        probabilities = await asked
     except asyncio.CancelledError:
-        if answer.done() and not _cancelling():
+        if asked.answer.done() and not _cancelling():
             here.metrics.cancelled.inc()
             raise Refusal(499, "client_gone", "the client left before there was an answer") from None
         raise
     finally:
-        waiting.discard(answer)
+        waiting.discard(asked.answer)
+    traces.record("queue", asked.since, asked.started)
+    traces.record("inference", asked.started, asked.ended, pictures=len(pixels))
+    return probabilities
 
 
 def _cancelling() -> bool:

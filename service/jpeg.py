@@ -14,7 +14,7 @@ _PLAIN: Final = ("YCbCr", "Gray")
 
 
 def plain(data: bytes, height: int, width: int) -> Pixels | None:
-    """A JPEG that has the model's size and needs no turning, uint8 (height, width, 3), bit for bit as Pillow decodes it.
+    """A JPEG of the model's size that needs no turning, uint8 (height, width, 3), bit for bit as Pillow decodes it.
 
     None for every other picture, and for one that is damaged in any way: those are `contract.images`' to judge. Nothing
     is decoded then.

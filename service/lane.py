@@ -30,10 +30,13 @@ class Lane(BaseRoute):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Whether this route takes the request."""
-        if scope["type"] == "http" and scope["path"] == self.path:
-            if scope["method"] == "POST" and not scope["query_string"]:
-                return self._match
-        return Match.NONE, {}
+        takes = (
+            scope["type"] == "http"
+            and scope["path"] == self.path
+            and scope["method"] == "POST"
+            and not scope["query_string"]
+        )
+        return self._match if takes else (Match.NONE, {})
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer it."""

@@ -197,6 +197,20 @@ class Registry:
             model.unloaded = True
             await self._retire(name, list(model.served))
 
+    def wishes(self) -> dict[str, tuple[int | None, bool]]:
+        """What `load` and `unload` asked for: by model, the version that is pinned, and whether it is unloaded."""
+        return {name: (model.pinned, model.unloaded) for name, model in self._models.items()}
+
+    async def follow(self, wishes: dict[str, tuple[int | None, bool]]) -> None:
+        """Bring what is served in line with another process' `wishes`."""
+        async with self._changing:
+            for name, (pinned, unloaded) in wishes.items():
+                model = self._models.setdefault(name, _Model())
+                model.pinned, model.unloaded = pinned, unloaded
+                if unloaded:
+                    await self._retire(name, list(model.served))
+        await self.sync()
+
     def close(self) -> None:
         """Let go of every model; runs under way end first."""
         for served in self.all():
@@ -231,9 +245,6 @@ class Registry:
         return load(of, self._settings, self._metrics)
 
     def _install(self, served: Served) -> None:
-        labels = (served.name, str(served.version))
-        self._metrics.queue_depth.labels(*labels).set_function(lambda: served.batcher.depth)
-        self._metrics.model_info.labels(*labels, served.card.training.get("recipe", "unknown")).set(1)
         model = self._models[served.name]
         model.served[served.version] = served
         model.refused.pop(served.version, None)
@@ -241,9 +252,6 @@ class Registry:
     async def _retire(self, name: str, numbers: list[int]) -> None:
         for number in numbers:
             served = self._models[name].served.pop(number)
-            labels = (name, str(number))
-            self._metrics.model_info.remove(*labels, served.card.training.get("recipe", "unknown"))
-            self._metrics.queue_depth.remove(*labels)
             # a request that has just asked for this version may not have reached the batcher: it still finds it open
             await served.batcher.drain()
             log.info("%s %d serves no more", name, number)

@@ -106,6 +106,7 @@ class Health(BaseModel):
     uptime_seconds: float
     models: dict[str, list[int]]
     waiting_pictures: int
+    processes: int
 
 
 class Probe(BaseModel):

@@ -31,6 +31,19 @@ class Stats:
         self.waited += waited
         self.last = time.time()
 
+    def plus(self, other: dict[str, Any]) -> Stats:
+        """These and another process' statistics of the same version, as `shared` gives them."""
+        sums = {size: list(figures) for size, figures in self.batches.items()}
+        for size, (count, took) in other["batches"]:
+            mine = sums.setdefault(size, [0, 0.0])
+            mine[0] += count
+            mine[1] += took
+        return Stats(sums, self.waited + other["waited"], max(self.last, other["last"]))
+
+    def shared(self) -> dict[str, Any]:
+        """In a form that JSON can hold."""
+        return {"batches": list(dict(self.batches).items()), "waited": self.waited, "last": self.last}
+
     def describe(self, name: str, version: int) -> dict[str, Any]:
         """As the statistics extension of the Open Inference Protocol shows it."""
         batches = dict(self.batches)
@@ -69,6 +82,7 @@ class Served:
     bundle: Bundle
     batcher: Batcher
     stats: Stats
+    load_seconds: float
 
     @property
     def card(self) -> Card:
@@ -86,6 +100,27 @@ class Served:
         return self.bundle.version
 
 
+class _Watch:
+    """Passes on what a batcher does: to the metrics, and to the version's own statistics."""
+
+    def __init__(self, name: str, version: int, stats: Stats, metrics: Metrics) -> None:
+        labels = (name, str(version))
+        self._stats = stats
+        self._depth = metrics.queue_depth.labels(*labels)
+        self._sizes = metrics.batch_size.labels(*labels)
+        self._waits = metrics.queue_seconds.labels(*labels)
+        self._runs = metrics.inference_seconds.labels(*labels)
+
+    def waiting(self, pictures: int) -> None:
+        self._depth.set(pictures)
+
+    def ran(self, pictures: int, waited: float, took: float) -> None:
+        self._stats.add(pictures, waited, took)
+        self._sizes.observe(pictures)
+        self._waits.observe(waited)
+        self._runs.observe(took)
+
+
 def load(of: Bundle, settings: Settings, metrics: Metrics) -> Served:
     """Load a bundle's model and warm it; this blocks.
 
@@ -97,23 +132,11 @@ def load(of: Bundle, settings: Settings, metrics: Metrics) -> Served:
     engine = Engine(of, settings.threads, settings.providers)
     engine.warm(settings.max_batch_size)
     stats = Stats()
-    labels = (of.folder.parent.name, str(of.version))
-    queue = metrics.queue_seconds.labels(*labels)
-    inference = metrics.inference_seconds.labels(*labels)
-    sizes = metrics.batch_size.labels(*labels)
-
-    def watch(pictures: int, waited: float, took: float) -> None:
-        stats.add(pictures, waited, took)
-        sizes.observe(pictures)
-        queue.observe(waited)
-        inference.observe(took)
-
     batcher = Batcher(
         engine.run,
-        watch,
+        _Watch(of.folder.parent.name, of.version, stats, metrics),
         max_batch_size=settings.max_batch_size,
         max_queue=settings.max_queue,
         max_queue_delay=settings.max_queue_delay,
     )
-    metrics.load_seconds.labels(*labels).set(time.perf_counter() - start)
-    return Served(of, batcher, stats)
+    return Served(of, batcher, stats, time.perf_counter() - start)

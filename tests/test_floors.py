@@ -25,7 +25,7 @@ ALLOWED = {
     "contract": {"contract", "numpy", "PIL"},
     "service": {
         "contract", "service", "numpy", "fastapi", "starlette", "uvicorn", "onnxruntime", "pydantic",
-        "pydantic_settings", "prometheus_client", "rich", "PIL",
+        "pydantic_settings", "prometheus_client", "simplejpeg", "opentelemetry", "rich", "PIL",
     },
     "training": {
         "contract", "training", "numpy", "PIL", "keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "rich",
@@ -76,7 +76,7 @@ def test_training_needs_no_serving_packages(tmp_path: Path, monkeypatch: pytest.
     class_folder(tmp_path / "colours")
     words = ["train", "--data", tmp_path / "colours", "--output", tmp_path / "out", "--run", tmp_path / "run"]
     done = without(
-        {"fastapi", "starlette", "uvicorn", "pydantic", "prometheus_client", "service"},
+        {"fastapi", "starlette", "uvicorn", "pydantic", "prometheus_client", "simplejpeg", "service"},
         f"import kernelscope; sys.exit(kernelscope.main({[*map(str, words), '--epochs', '1', '--batch-size', '16']}))",
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -26,8 +26,8 @@ async def live() -> Probe:
 @router.head("/health/ready", include_in_schema=False)
 @router.get("/health/ready", tags=["health"], response_model=Probe, responses={503: {"model": Probe}})
 async def ready(request: Request) -> JSONResponse:
-    """200 once every model has run, 503 before that and from SIGTERM on: send no requests where this fails."""
-    status = state.of(request).status
+    """200 once every process has run every model, 503 before and from SIGTERM on: send nothing where this fails."""
+    status, _ = await state.of(request).health()
     return JSONResponse({"status": status}, 200 if status == "ready" else 503)
 
 
@@ -37,22 +37,24 @@ async def health(request: Request) -> Health:
     """A summary for people."""
     here = state.of(request)
     served = here.registry.all()
+    status, waiting = await here.health()
     return Health(
-        status=here.status,
+        status=status,
         version=VERSION,
         uptime_seconds=round(time.monotonic() - here.started, 1),
         models={
             name: [one.version for one in served if one.name == name]
             for name in dict.fromkeys(one.name for one in served)
         },
-        waiting_pictures=sum(one.batcher.depth for one in served),
+        waiting_pictures=waiting,
+        processes=here.crew.size,
     )
 
 
 @router.get("/metrics", tags=["health"], response_class=Response)
 async def metrics(request: Request) -> Response:
     """Prometheus text, or OpenMetrics where `Accept` asks for it."""
-    page, content_type = state.of(request).metrics.page(request.headers.get("accept", ""))
+    page, content_type = await state.of(request).page(request.headers.get("accept", ""))
     return Response(page, headers={"content-type": content_type})
 
 

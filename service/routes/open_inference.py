@@ -63,14 +63,16 @@ async def live() -> dict[str, bool]:
 @router.get("/health/ready")
 async def ready(request: Request) -> JSONResponse:
     """200 where every model answers, else 503."""
-    is_ready = state.of(request).status == "ready"
+    is_ready = (await state.of(request).health())[0] == "ready"
     return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
 
 
 @router.get("/models/stats")
 async def all_stats(request: Request) -> dict[str, Any]:
     """`stats` of every version that is served."""
-    return {"model_stats": [one.stats.describe(one.name, one.version) for one in state.of(request).registry.all()]}
+    here = state.of(request)
+    served = here.registry.all()
+    return {"model_stats": [(await here.stats(one)).describe(one.name, one.version) for one in served]}
 
 
 @router.get("/models/{name}")
@@ -119,8 +121,9 @@ async def config(request: Request, name: str, version: str | None = None) -> dic
 @router.get("/models/{name}/versions/{version}/stats")
 async def stats(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
     """How many pictures and batches a version has run, and how long that took."""
-    one = state.of(request).registry.get(name, version_number(version))
-    return {"model_stats": [one.stats.describe(one.name, one.version)]}
+    here = state.of(request)
+    one = here.registry.get(name, version_number(version))
+    return {"model_stats": [(await here.stats(one)).describe(one.name, one.version)]}
 
 
 @router.post("/models/{name}/infer")
@@ -165,7 +168,7 @@ async def load(request: Request, name: str) -> dict[str, Any]:
     parameters = asked.get("parameters") or {}
     version = parameters.get("version") if isinstance(parameters, dict) else None
     try:
-        await here.registry.load(name, version_number(None if version is None else str(version)))
+        await here.load(name, version_number(None if version is None else str(version)))
     except BundleNotFound:
         raise
     except BundleError as error:
@@ -178,7 +181,7 @@ async def unload(request: Request, name: str) -> dict[str, Any]:
     """Serve a model no more; what it has accepted is answered. Takes the admin key."""
     here = state.of(request)
     keys.require_admin(request, here.settings)
-    await here.registry.unload(name)
+    await here.unload(name)
     return {}
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from service.access import Access, configure_logging
+from service import logs
+from service.access import Access
 from service.metrics import Metrics
 
 
@@ -67,7 +68,7 @@ def test_a_fault_of_ours_is_counted_as_500() -> None:
 def test_what_a_client_sends_cannot_forge_a_line(log_format: str) -> None:
     out = io.StringIO()
     before = {name: logging.getLogger(name).handlers for name in ("kernelscope", "uvicorn")}
-    configure_logging(log_format, out)
+    logs.configure(log_format, out)
     try:
         run(answers)
     finally:

@@ -42,8 +42,16 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(work, 20))
 
 
+class Nobody:
+    def waiting(self, pictures: int) -> None:
+        """Told, and does nothing."""
+
+    def ran(self, pictures: int, waited: float, took: float) -> None:
+        """Likewise."""
+
+
 def make(model: Model, **options: int) -> Batcher:
-    return Batcher(model, lambda *_: None, **{"max_batch_size": 4, "max_queue": 8, **options})
+    return Batcher(model, Nobody(), **{"max_batch_size": 4, "max_queue": 8, **options})
 
 
 def test_an_idle_model_starts_at_once() -> None:
@@ -118,7 +126,7 @@ def test_the_cancelled_are_not_run() -> None:
         gone = batcher.submit(pictures(2))
         stays = batcher.submit(pictures(3))
         await asyncio.sleep(0)
-        gone.cancel()
+        gone.answer.cancel()
         model.go.set()
         assert (await stays).tolist() == [[3]]
         assert (await first).tolist() == [[1]]
@@ -210,12 +218,12 @@ def test_large_requests_fill_batches_together() -> None:
 def test_a_queue_delay_lets_a_batch_fill_and_no_longer() -> None:
     async def work() -> None:
         model = Model()
-        batcher = Batcher(model, lambda *_: None, max_batch_size=3, max_queue=9, max_queue_delay=60)
+        batcher = Batcher(model, Nobody(), max_batch_size=3, max_queue=9, max_queue_delay=60)
         full = [batcher.submit(pictures(value)) for value in (1, 2, 3)]
         assert [(await one).tolist() for one in full] == [[[1]], [[2]], [[3]]]
         assert model.batches == [3]
         batcher.close()
-        batcher = Batcher(model, lambda *_: None, max_batch_size=3, max_queue=9, max_queue_delay=0.01)
+        batcher = Batcher(model, Nobody(), max_batch_size=3, max_queue=9, max_queue_delay=0.01)
         assert (await batcher.submit(pictures(4))).tolist() == [[4]]
         batcher.close()
 

@@ -8,7 +8,8 @@ import pytest
 
 from contract import bundle
 from contract.errors import BundleError, UsageError
-from service.engine import Engine, cores, providers
+from service.cores import cores
+from service.engine import Engine, providers
 from tests.tiny import colour_bundle, colour_model
 
 

@@ -7,14 +7,15 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Server
 from tests.tiny import picture
 
 
-def figures(server: Server) -> dict[str, float]:
-    page = server.client.get("/metrics").text
+def figures(server: Server, client: httpx.Client | None = None) -> dict[str, float]:
+    page = (client or server.client).get("/metrics").text
     return {
         f"{sample.name}{sorted(sample.labels.items())}": sample.value
         for family in text_string_to_metric_families(page)

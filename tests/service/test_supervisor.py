@@ -1,0 +1,189 @@
+"""Several processes on one socket."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import ROOT, Server, command
+from tests.service.test_health import figures
+from tests.service.test_registry import ADMIN, ROTATED, publish
+from tests.tiny import colour_bundle, picture, slow_bundle
+
+PREDICTED = "kernelscope_requests_total[('code', '200'), ('method', 'POST'), ('route', '/predict')]"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    colour_bundle(tmp_path / "models")
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def crew(serve: Callable[..., Server], root: Path) -> Server:
+    return serve("--models", str(root), "--workers", "2", KERNELSCOPE_ADMIN_KEY="secret", KERNELSCOPE_WATCH="0")
+
+
+def workers(server: Server) -> list[int]:
+    """The process ids of the crew."""
+    found = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    return [int(one) for one in found]
+
+
+def owner(server: Server, connection: socket.socket) -> int:
+    """Which process has taken a connection."""
+    port = connection.getsockname()[1]
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    inode = next(row[9] for row in rows if row[2].endswith(f":{port:04X}"))
+    for pid in workers(server):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                if os.readlink(link) == f"socket:[{inode}]":
+                    return pid
+            except FileNotFoundError:
+                continue
+    raise AssertionError("nobody has it")
+
+
+def reach(server: Server) -> dict[int, httpx.Client]:
+    """A client connected to each process."""
+    found: dict[int, httpx.Client] = {}
+    while len(found) < 2:
+        client = httpx.Client(base_url=server.url, timeout=30)
+        client.get("/health/live")
+        (connection,) = client._transport._pool.connections  # type: ignore[attr-defined]
+        stream = connection._connection._network_stream.get_extra_info("socket")
+        if found.setdefault(owner(server, stream), client) is not client:
+            client.close()
+    CLIENTS.extend(found.values())
+    return found
+
+
+CLIENTS: list[httpx.Client] = []
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """Close what `reach` has opened."""
+    yield
+    while CLIENTS:
+        CLIENTS.pop().close()
+
+
+def test_each_answers_and_their_figures_are_summed(crew: Server) -> None:
+    clients = list(reach(crew).values())
+    for client in clients:
+        for _ in range(3):
+            assert client.post("/predict", content=picture("red")).json()["label"] == "red"
+    pages = [figures(crew, client) for client in clients]
+    assert [page[PREDICTED] for page in pages] == [6, 6]
+    resident = [
+        int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") for pid in workers(crew)
+    ]
+    assert pages[0]["process_resident_memory_bytes[]"] == pytest.approx(sum(resident), rel=0.05)
+    stats = [client.get("/v2/models/colours/stats").json()["model_stats"][0]["inference_count"] for client in clients]
+    assert stats == [6, 6]
+    assert clients[0].get("/health").json()["processes"] == 2
+
+
+def test_promtool_finds_nothing_to_say_of_a_crew(crew: Server) -> None:
+    if not shutil.which("promtool"):
+        pytest.skip("promtool is not installed: it comes with Debian's package prometheus")
+    crew.client.post("/predict", content=picture())
+    page = crew.client.get("/metrics").content
+    done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_what_is_loaded_changes_in_all(crew: Server, root: Path) -> None:
+    clients = list(reach(crew).values())
+    publish(root, 2, labels=ROTATED)
+
+    def answers() -> list[tuple[int, str]]:
+        replies = [client.post("/predict", content=picture("red")).json() for client in clients]
+        return [(one["version"], one["label"]) for one in replies]
+
+    for number, client in enumerate(clients):
+        assert client.post("/v2/repository/models/colours/load", headers=ADMIN).status_code == 200
+        assert answers() == [(2, "blue")] * 2
+        back = {"parameters": {"version": "1"}}
+        assert client.post("/v2/repository/models/colours/load", json=back, headers=ADMIN).status_code == 200
+        assert answers() == [(1, "red")] * 2, number
+        missing = {"parameters": {"version": "7"}}
+        assert client.post("/v2/repository/models/colours/load", json=missing, headers=ADMIN).status_code == 404
+    assert clients[1].post("/v2/repository/models/colours/unload", headers=ADMIN).status_code == 200
+    assert [client.post("/predict", content=picture()).status_code for client in clients] == [404, 404]
+
+
+def test_one_that_dies_is_replaced_and_learns_what_was_asked_for(crew: Server, root: Path) -> None:
+    publish(root, 2, labels=ROTATED)
+    back = {"parameters": {"version": "1"}}
+    assert crew.client.post("/v2/repository/models/colours/load", json=back, headers=ADMIN).status_code == 200
+    clients = reach(crew)
+    for client in clients.values():
+        client.post("/predict", content=picture("red"))
+    dies, stays = clients
+    os.kill(dies, signal.SIGKILL)
+    while clients[stays].get("/health/ready").status_code == 200:
+        pass  # until the other's socket is gone
+    while clients[stays].get("/health/ready").status_code == 503:
+        pass  # until there is another one
+    now = reach(crew)
+    assert stays in now
+    assert dies not in now
+    assert [one.post("/predict", content=picture("red")).json()["version"] for one in now.values()] == [1, 1]
+    assert figures(crew, clients[stays])[PREDICTED] == 4  # what the dead one answered is still counted
+    assert crew.end() == 0
+    assert "starting it anew" in "\n".join(crew.lines)
+
+
+def test_sigterm_ends_all_and_answers_what_was_accepted(serve: Callable[..., Server], tmp_path: Path) -> None:
+    slow_bundle(tmp_path)
+    server = serve("--models", str(tmp_path), "--workers", "2", "--max-batch-size", "1")
+    pids = workers(server)
+    clients = list(reach(server).values())
+    with ThreadPoolExecutor(6) as pool:
+        some = [pool.submit(httpx.post, server.url + "/predict", content=picture("red"), timeout=60) for _ in range(6)]
+        while figures(server, clients[0])["kernelscope_requests_in_flight[]"] < 7:  # and this one
+            pass
+        assert server.end() == 0
+        assert [one.result().json()["label"] for one in some] == ["red"] * 6
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_none_outlives_a_supervisor_that_is_killed(crew: Server) -> None:
+    pids = workers(crew)
+    crew.process.kill()
+    crew.process.wait()
+    for pid in pids:
+        while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]:
+            pass
+
+
+@pytest.mark.parametrize(("model", "says"), [(b"not a model", "does not load"), (None, "holds no model")])
+def test_what_one_cannot_start_with_is_said_once(tmp_path: Path, model: bytes | None, says: str) -> None:
+    root = tmp_path / "models"
+    root.mkdir()
+    if model:
+        colour_bundle(root).model.write_bytes(model)
+    done = subprocess.run(
+        command("serve", "--port", "0", "--workers", "3", "--models", str(root)),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("kernelscope serve:")]
+    assert says in line
+    assert "Traceback" not in done.stderr
