@@ -21,7 +21,7 @@ import pytest
 from tests.tiny import colour_bundle
 
 ROOT = Path(__file__).resolve().parent.parent
-SHIPPED = ROOT / "models" / "cifar10" / "1"
+SHIPPED = ROOT / "models" / "cifar10" / "2"
 END_SECONDS = 20
 """A server that takes longer than this to end hangs."""
 

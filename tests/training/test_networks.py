@@ -118,5 +118,5 @@ def test_lookahead_keeps_what_it_says() -> None:
 
 def test_recipes_are_found_by_name() -> None:
     assert recipes.find("seed") is recipes.SEED
-    with pytest.raises(UsageError, match="fast or seed"):
+    with pytest.raises(UsageError, match="choose fast, small, seed"):
         recipes.find("slow")
