@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE ?= $(CI)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test lint format requirements bench-serving image clean
+.PHONY: help serve train test lint format requirements bench-serving bench-limits image clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/' | awk -F: '{printf "  make %-14s%s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ bench-serving: $(BIN)/.test ## measure the server beside others (needs wrk; inst
 	[ -x .venv-bench/bin/bentoml ] || { $(PYTHON) -m venv .venv-bench \
 		&& .venv-bench/bin/pip install --quiet --require-hashes -r requirements/bench.txt; }
 	$(BIN)/python benchmarks/serving.py --peers .venv-bench/bin $(ARGS)
+
+bench-limits: $(BIN)/.test ## measure start, idling, memory and overload (needs wrk; make bench-limits ARGS='--only start')
+	$(BIN)/python benchmarks/limits.py $(ARGS)
 
 image: ## build the container images and try them, without a container engine (Debian, root)
 	deploy/check-image.sh

@@ -1,9 +1,12 @@
--- wrk's side: one picture a request; prints a line of JSON at the end. Environment: BENCH_BODY, BENCH_TYPE.
+-- wrk's side: the same request again and again; prints a line of JSON at the end.
+-- Environment: BENCH_BODY (a file), BENCH_TYPE (its content type), BENCH_HEADER (one more header, "Name: value").
 local file = io.open(os.getenv("BENCH_BODY"), "rb")
 wrk.method = "POST"
 wrk.body = file:read("*a")
 wrk.headers["Content-Type"] = os.getenv("BENCH_TYPE")
 file:close()
+local name, value = (os.getenv("BENCH_HEADER") or ""):match("([^:]+): (.+)")
+if name then wrk.headers[name] = value end
 
 function done(summary, latency, requests)
   local e = summary.errors

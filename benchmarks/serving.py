@@ -7,6 +7,8 @@ Ratios within a turn are what counts; absolute figures are this machine's at thi
 from __future__ import annotations
 
 import argparse
+import base64
+import io
 import json
 import os
 import shutil
@@ -25,12 +27,15 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = Path(__file__).resolve().parent
 PORT = 8451
 START_SECONDS = 120
 BOUNDARY = "bench"
+MANY = 64
+"""Pictures a request, where it is many."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,9 @@ def running(server: Server, bundle: Path, data: bytes, kind: str) -> Iterator[No
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def load(connections: int, seconds: float, data: bytes, kind: str) -> dict[str, float]:
+def load(
+    connections: int, seconds: float, data: bytes, kind: str, path: str = "/predict", header: str = ""
+) -> dict[str, float]:
     """What wrk measures: requests, seconds, errors, percentiles in milliseconds."""
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)
@@ -121,9 +128,9 @@ def load(connections: int, seconds: float, data: bytes, kind: str) -> dict[str, 
         done = subprocess.run(
             [
                 *("wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "10s"),
-                *("-s", str(HERE / "load.lua"), f"http://127.0.0.1:{PORT}/predict"),
+                *("-s", str(HERE / "load.lua"), f"http://127.0.0.1:{PORT}{path}"),
             ],
-            env={**os.environ, "BENCH_BODY": file.name, "BENCH_TYPE": kind},
+            env={**os.environ, "BENCH_BODY": file.name, "BENCH_TYPE": kind, "BENCH_HEADER": header},
             capture_output=True,
             text=True,
             check=True,
@@ -145,6 +152,52 @@ def raw(bundle: Path, batch: int, seconds: float) -> float:
     return count / (time.perf_counter() - start)
 
 
+def own(bundle: Path) -> float:
+    """Milliseconds of one picture in onnxruntime alone on one thread, median."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(bundle / "model.onnx", options, providers=["CPUExecutionProvider"])
+    feed = {"images": np.zeros((1, *session.get_inputs()[0].shape[1:]), np.uint8)}
+    times = []
+    for _ in range(1000):
+        begin = time.perf_counter()
+        session.run(["probabilities"], feed)
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times) * 1e3
+
+
+def batches(picture: bytes) -> dict[str, tuple[bytes, str, str, str]]:
+    """Requests of 64 pictures, in three forms: body, content type, path, one more header."""
+    pixels = np.asarray(Image.open(io.BytesIO(picture)))
+    tensor = np.broadcast_to(pixels, (MANY, *pixels.shape)).tobytes()
+    head = {
+        "inputs": [
+            {
+                "name": "images",
+                "shape": [MANY, *pixels.shape],
+                "datatype": "UINT8",
+                "parameters": {"binary_data_size": len(tensor)},
+            }
+        ],
+        "parameters": {"binary_data_output": True},
+    }
+    text = json.dumps(head).encode()
+    part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n'.encode()
+    form = b"".join([part + picture + b"\r\n"] * MANY) + f"--{BOUNDARY}--\r\n".encode()
+    several = json.dumps({"images": [base64.b64encode(picture).decode()] * MANY}).encode()
+    infer = "/v2/models/cifar10/infer"
+    return {
+        "tensor, V2 binary": (
+            text + tensor,
+            "application/octet-stream",
+            infer,
+            f"Inference-Header-Content-Length: {len(text)}",
+        ),
+        "JPEGs, JSON": (several, "application/json", "/predict/batch", ""),
+        "JPEGs, form": (form, f"multipart/form-data; boundary={BOUNDARY}", "/predict/batch", ""),
+    }
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -159,6 +212,8 @@ def main() -> None:
     picture = (ROOT / "examples" / "cat.jpg").read_bytes()
     results: dict[str, list[dict[int, dict[str, float]]]] = {}
     loops: list[tuple[float, float]] = []
+    shares: dict[str, list[float]] = {}
+    above: list[float] = []
     bundle = chosen.bundle.resolve()
     for turn in range(chosen.rounds):
         loops.append((raw(bundle, 1, chosen.seconds / 2), raw(bundle, 32, chosen.seconds / 2)))
@@ -169,10 +224,25 @@ def main() -> None:
             with running(server, bundle, data, kind):
                 load(64, 2, data, kind)  # warm
                 found = {connections: load(connections, chosen.seconds, data, kind) for connections in (64, 1)}
+                if server.name == "kernelscope":
+                    above.append(found[1]["p50"] - own(bundle))
+                    for form, request in batches(picture).items():
+                        measured = load(4, chosen.seconds, *request)
+                        pictures = MANY * measured["requests"] / measured["seconds"]
+                        shares.setdefault(form, []).append(pictures / raw(bundle, MANY, chosen.seconds / 2))
             results.setdefault(server.name, []).append(found)
             rate = found[64]["requests"] / found[64]["seconds"]
             print(f"turn {turn + 1}: {server.name:<14}{rate:8.0f}/s  {found}", file=sys.stderr)
     print_table(results, loops)
+    if above:
+        low, high = min(above), max(above)
+        middle = statistics.median(above)
+        print(f"one connection, median above the model's own time: {middle:.2f} ms ({low:.2f}-{high:.2f})")
+    for form, share in shares.items():
+        low, high = min(share), max(share)
+        print(
+            f"{MANY} pictures a request, {form}: {statistics.median(share):.0%} ({low:.0%}-{high:.0%}) of onnxruntime"
+        )
 
 
 def print_table(results: dict[str, list[dict[int, dict[str, float]]]], loops: list[tuple[float, float]]) -> None:

@@ -7,12 +7,13 @@ that is cancelled, because its deadline has passed or its client has left, leave
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +23,12 @@ from contract.images import Pixels
 Probabilities = npt.NDArray[np.float32]
 
 
+_MEMORY: Final = 0.2
+"""How much the latest batch weighs in the pace."""
+
+
 class Overloaded(Exception):
-    """So many pictures wait for the model that no more are taken."""
+    """So many pictures wait for the model that one more would wait in vain."""
 
 
 class Runner(Protocol):
@@ -102,17 +107,24 @@ class Batcher:
         self._idle = asyncio.Event()
         self._idle.set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._began = 0.0
+        self._pace = 0.0  # seconds a picture, of late, from the start of a batch to its delivery
         self.depth = 0
         """Pictures waiting now."""
 
-    def submit(self, pictures: Pixels) -> Request:
+    def submit(self, pictures: Pixels, patience: float = math.inf) -> Request:
         """Queue pictures, uint8 (N, H, W, 3), one or more; wait for what is returned.
 
+        Args:
+            pictures: what to run.
+            patience: seconds after which the answer is of no use any more.
+
         Raises:
-            Overloaded: more pictures wait than `max_queue`; nothing was queued.
+            Overloaded: more pictures wait than `max_queue`, or they will keep the model busy for more than half of
+                `patience`, which the run, the reply and a bad guess may take as well; nothing was queued.
         """
         # a request that is larger than the queue is taken where nothing waits, or it could never be answered
-        if self.depth and self.depth + len(pictures) > self._max_queue:
+        if self.depth and (self.depth + len(pictures) > self._max_queue or 2 * self.wait > patience):
             raise Overloaded
         loop = asyncio.get_running_loop()
         request = Request(pictures, loop.create_future())
@@ -128,6 +140,16 @@ class Batcher:
         """Take a request's pictures from the queue, as far as they are still in it."""
         self._wait(request.taken - len(request.pictures))
         request.taken = len(request.pictures)
+
+    @property
+    def wait(self) -> float:
+        """Seconds that a picture which comes now will wait, by what the last ones took."""
+        return self.depth * self._pace
+
+    def is_full(self, coming: int, patience: float) -> bool:
+        """Whether one picture more will be refused, where so many are about to be queued; see `submit`."""
+        waiting = self.depth + coming
+        return waiting >= self._max_queue or 2 * waiting * self._pace > patience
 
     async def drain(self) -> None:
         """Wait until nothing waits and nothing runs."""
@@ -157,6 +179,7 @@ class Batcher:
                 room -= len(pictures)
         if batch:
             self._running = self._max_batch_size - room
+            self._began = time.perf_counter()
             self._wait(-self._running)
             task = loop.run_in_executor(self._thread, self._infer, batch)
             task.add_done_callback(lambda done: self._deliver(loop, batch, done.result()))
@@ -198,6 +221,8 @@ class Batcher:
     def _deliver(
         self, loop: asyncio.AbstractEventLoop, batch: list[_Span], results: list[Probabilities | Exception]
     ) -> None:
+        pace = (time.perf_counter() - self._began) / self._running
+        self._pace += (pace - self._pace) * (_MEMORY if self._pace else 1)
         self._running = 0
         self._take(loop)  # before the answers are handed out: the model goes on while replies are written
         for span, result in zip(batch, results, strict=True):

@@ -31,9 +31,10 @@ async def within(request: Request, timeout: float | None) -> AsyncIterator[None]
     """
     here = state.of(request)
     seconds = here.settings.timeout if timeout is None else timeout
-    arrived: float = request.scope["state"]["arrived"]
+    until = request.scope["state"]["arrived"] + seconds
+    request.scope["state"]["until"] = min(until, request.scope["state"].get("until", until))
     try:
-        async with asyncio.timeout(seconds - (time.perf_counter() - arrived)):
+        async with asyncio.timeout(until - time.perf_counter()):
             yield
     except TimeoutError:
         here.metrics.shed.labels("deadline").inc()
@@ -48,12 +49,12 @@ async def infer(request: Request, served: Served, pixels: Pixels) -> Probabiliti
     """Probabilities, float32 (N, classes), of a request's pictures, uint8 (N, H, W, 3).
 
     Raises:
-        Overloaded: too many wait.
+        Overloaded: too many wait, or for too long.
         Refusal: the client has left.
     """
     here = state.of(request)
     try:
-        asked = served.batcher.submit(pixels)
+        asked = served.batcher.submit(pixels, request.scope["state"]["until"] - time.perf_counter())
     except Overloaded:
         here.metrics.shed.labels("queue_full").inc()
         raise

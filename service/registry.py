@@ -89,6 +89,11 @@ class Registry:
             )
         return model.served[version]
 
+    def served(self, name: str) -> dict[int, Served]:
+        """The versions of a model that answer requests, by number; none where there is no such model."""
+        model = self._models.get(name)
+        return model.served if model else {}
+
     def all(self) -> list[Served]:
         """Every version that answers requests, by name and number."""
         return [model.served[number] for _, model in sorted(self._models.items()) for number in sorted(model.served)]
@@ -96,7 +101,7 @@ class Registry:
     def names(self) -> list[str]:
         """Every model in the repository or served."""
         there = repository.models(self._settings.models) if self._settings.models.is_dir() else ()
-        return sorted({*self._models, *there})
+        return sorted({*there, *(name for name, model in self._models.items() if model.served)})
 
     def versions(self, name: str) -> list[VersionStatus]:
         """Every version of a model in the repository or served, oldest first. Raises `BundleNotFound`."""

@@ -1,12 +1,26 @@
-"""What requests and replies look like; the OpenAPI document is made of these."""
+"""What requests and replies look like; the OpenAPI document is made of these.
+
+Those of the V1 and V2 protocols are for the document alone: their routes read what comes by themselves, which is
+faster and says in the protocol's own words what is wrong.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+_PICTURE: Final = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mOoAAAAegB5HunP9gAAAABJRU5ErkJggg=="
+"""One grey pixel as a PNG, for examples that every model answers."""
 
 Base64Text = Annotated[str, Field(description="an encoded picture in base64, with or without a data: prefix")]
+
+
+def _example(**content: Any) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [content]})
+
+
+# --- /predict
 
 
 class _Request(BaseModel):
@@ -16,11 +30,15 @@ class _Request(BaseModel):
 class PictureRequest(_Request):
     """One picture as JSON."""
 
+    model_config = _example(image=_PICTURE)
+
     image: Base64Text
 
 
 class PicturesRequest(_Request):
     """Several pictures as JSON."""
+
+    model_config = _example(images=[_PICTURE])
 
     images: list[Base64Text]
 
@@ -63,6 +81,9 @@ class BatchPrediction(BaseModel):
     model: str
     version: int
     predictions: list[Prediction | ErrorReply]
+
+
+# --- models and health
 
 
 class ModelSummary(BaseModel):
@@ -113,3 +134,203 @@ class Probe(BaseModel):
     """How the service is, for an orchestrator."""
 
     status: str
+
+
+# --- Open Inference Protocol V2; null is as if it were left out
+
+_Whole = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
+class InferInputParameters(BaseModel):
+    """Where an input's data are."""
+
+    binary_data_size: _Whole | None = Field(None, description="bytes of this input behind the JSON part")
+
+
+class InferInput(BaseModel):
+    """Pictures: pixels or encoded ones."""
+
+    name: Literal["images"]
+    datatype: Literal["UINT8", "BYTES"] = Field(description="UINT8: pixels; BYTES: encoded pictures")
+    shape: list[Annotated[int, Field(ge=1, le=2**31 - 1)]] = Field(
+        description="[N, H, W, 3] of pixels, [N] of encoded pictures"
+    )
+    data: list[Any] | None = Field(
+        None,
+        description="whole numbers from 0 to 255, flat or nested as shape says, or base64 strings; "
+        "left out where binary_data_size is given",
+    )
+    parameters: InferInputParameters | None = None
+
+
+class InferOutputParameters(BaseModel):
+    """How an output shall look."""
+
+    binary_data: bool | None = Field(None, description="whether it comes as bytes behind the JSON part")
+    classification: _Whole | None = Field(
+        None, description="how many classes to name, as probability:index:label; 0: all probabilities instead"
+    )
+
+
+class InferOutput(BaseModel):
+    """An output that is wanted."""
+
+    name: Literal["probabilities"]
+    parameters: InferOutputParameters | None = None
+
+
+class InferParameters(BaseModel):
+    """How a request shall be answered."""
+
+    timeout: _Whole | None = Field(None, description="microseconds until the answer is of no use; 0: the server's own")
+    binary_data_output: bool | None = Field(None, description="whether outputs are binary unless they say otherwise")
+
+
+class InferRequest(BaseModel):
+    """Pictures to be classified."""
+
+    model_config = _example(inputs=[{"name": "images", "shape": [1], "datatype": "BYTES", "data": [_PICTURE]}])
+
+    id: str | None = Field(None, description="comes back with the reply")
+    parameters: InferParameters | None = None
+    inputs: list[InferInput] = Field(min_length=1, max_length=1)
+    outputs: list[InferOutput] | None = Field(None, max_length=1)
+
+
+class InferredOutput(BaseModel):
+    """Probabilities, or the likeliest classes."""
+
+    name: Literal["probabilities"]
+    datatype: Literal["FP32", "BYTES"]
+    shape: list[int] = Field(description="[N, classes]")
+    data: list[float] | list[str] = Field(description="flat; BYTES are probability:index:label")
+
+
+class InferReply(BaseModel):
+    """What is in the pictures."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[InferredOutput] = Field(min_length=1, max_length=1)
+
+
+class LoadParameters(BaseModel):
+    """What to load."""
+
+    version: int | str | None = Field(None, description="stay with this version; what the server serves, if left out")
+
+
+class LoadRequest(BaseModel):
+    """How to load a model."""
+
+    parameters: LoadParameters | None = None
+
+
+class Ready(BaseModel):
+    """Whether every model answers."""
+
+    ready: bool
+
+
+class ProtocolError(BaseModel):
+    """Every reply under /v1 and /v2 that is not a success."""
+
+    error: str
+
+
+# --- TensorFlow Serving
+
+_Byte = Annotated[int, Field(ge=0, le=255)]
+_Pixels = Annotated[list[list[list[_Byte]]], Field(description="one picture's pixels, [H, W, 3]")]
+
+
+class EncodedPicture(BaseModel):
+    """An encoded picture."""
+
+    b64: str = Field(description="base64")
+
+
+class NamedPicture(BaseModel):
+    """A picture under the name of the model's input."""
+
+    images: EncodedPicture | _Pixels
+
+
+class NamedPictures(BaseModel):
+    """Pictures under the name of the model's input."""
+
+    images: EncodedPicture | Annotated[list[EncodedPicture | _Pixels], Field(min_length=1)]
+
+
+_Pictures = Annotated[list[EncodedPicture | NamedPicture | _Pixels], Field(min_length=1)]
+
+
+class _PredictRequest(BaseModel):
+    signature_name: Literal["serving_default"] = "serving_default"
+
+
+class RowRequest(_PredictRequest):
+    """Pictures one by one."""
+
+    model_config = _example(instances=[{"b64": _PICTURE}])
+
+    instances: EncodedPicture | _Pictures
+
+
+class ColumnRequest(_PredictRequest):
+    """Pictures as the model's input."""
+
+    inputs: NamedPictures | EncodedPicture | _Pictures
+
+
+class RowReply(BaseModel):
+    """Each picture's probabilities."""
+
+    predictions: list[list[float]]
+
+
+class ColumnReply(BaseModel):
+    """The model's output: each picture's probabilities."""
+
+    outputs: list[list[float]]
+
+
+# --- what routes say of themselves in the document
+
+BINARY: Final[dict[str, Any]] = {"type": "string", "format": "binary"}
+
+
+def refused(model: type[BaseModel], *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """A route's `responses`: the statuses it refuses with, and the model of what it says then."""
+    return {status: {"model": model} for status in statuses}
+
+
+INFERRING: Final = (400, 401, 404, 413, 415, 422, 503)
+"""How every route that runs a model may refuse."""
+PROTOCOL_ASKING: Final = refused(ProtocolError, 401, 404)
+"""How routes of V1 and V2 that tell something of one model may refuse."""
+PROTOCOL_INFERRING: Final = refused(ProtocolError, *INFERRING)
+
+
+def takes(content: dict[str, dict[str, Any]], *, required: bool = True) -> dict[str, Any]:
+    """A route's `openapi_extra`: the body that it reads by itself, a JSON Schema for each content type."""
+    forms = {kind: {"schema": schema} for kind, schema in content.items()}
+    return {"requestBody": {"required": required, "content": forms}}
+
+
+def described(model: Any) -> dict[str, Any]:
+    """The JSON Schema of a model, or of a union of some, with all its parts in place: `openapi_extra` has no others."""
+    schema = TypeAdapter(model).json_schema()
+    parts = schema.pop("$defs", {})
+
+    def placed(node: Any) -> Any:
+        if isinstance(node, list):
+            return [placed(one) for one in node]
+        if not isinstance(node, dict):
+            return node
+        part = parts[node["$ref"].rpartition("/")[2]] if "$ref" in node else {}
+        return {key: placed(value) for key, value in {**part, **node}.items() if key != "$ref"}
+
+    found: dict[str, Any] = placed(schema)
+    return found

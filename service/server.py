@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from types import FrameType
 
@@ -22,6 +23,8 @@ from service.state import State
 
 log = logging.getLogger("kernelscope")
 
+_SWITCH = 0.001
+"""Seconds until a thread that runs Python lets another; the interpreter's default is 0.005."""
 _PAUSE = 0.5
 """Seconds without new connections, when none can be taken."""
 
@@ -122,9 +125,11 @@ def work(settings: Settings, opened: socket.socket, crew: Crew, lifeline: int | 
     """
     app = create_app(settings, crew)
     state: State = app.state.kernelscope
+    # a page of another origin may read a refusal only with the headers that it gets further in
+    door = None if settings.cors_origins else state
     config = uvicorn.Config(
         app,
-        http=type("Protocol", (Protocol,), {"head_seconds": settings.timeout}),
+        http=type("Protocol", (Protocol,), {"head_seconds": settings.timeout, "door": door}),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -133,5 +138,7 @@ def work(settings: Settings, opened: socket.socket, crew: Crew, lifeline: int | 
     # what is there now stays: a collector that walks it again and again stalls requests for tens of milliseconds
     gc.collect()
     gc.freeze()
+    # under a load that keeps the event loop busy, the model's thread waits this long for it, twice a batch
+    sys.setswitchinterval(_SWITCH)
     _Server(config, state, opened, lifeline).run()
     return 0

@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from fastapi import Request
 
@@ -21,6 +21,9 @@ from service.settings import Settings
 
 _LOAD_PATIENCE = 120.0
 """Seconds that another process of the crew has for loading a model."""
+
+_COMMONEST: Final = b"/predict"
+"""The request that is refused at the door: what asks for another model, say, is looked at more closely."""
 
 Status = Literal["starting", "ready", "draining"]
 
@@ -37,6 +40,8 @@ class State:
     ready: bool = False
     draining: bool = False
     started: float = field(default_factory=time.monotonic)
+    _let_in: int = 0
+    _turned_away: int = 0
     _changing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -45,6 +50,29 @@ class State:
         if self.draining:
             return "draining"
         return "ready" if self.ready else "starting"
+
+    def is_shut(self, path: bytes) -> bool:
+        """Whether a POST to that path would find no room; if so, it is counted as refused. See `protocol.Door`."""
+        served = self.registry.served(self.registry.default)
+        if path != _COMMONEST or not served:
+            return False
+        if not served[max(served)].batcher.is_full(self._let_in, self.settings.timeout):
+            if not self._let_in:  # the loop reads what has come on all connections, and only then runs their tasks
+                asyncio.get_running_loop().call_soon(self._count_anew)
+            self._let_in += 1
+            return False
+        if not self._turned_away:
+            asyncio.get_running_loop().call_soon(self._tell)
+        self._turned_away += 1
+        return True
+
+    def _count_anew(self) -> None:
+        self._let_in = 0
+
+    def _tell(self) -> None:
+        self.metrics.shed.labels("queue_full").inc(self._turned_away)
+        self.metrics.requests.labels(_COMMONEST.decode(), "POST", 503).inc(self._turned_away)
+        self._turned_away = 0
 
     # --- what all processes of the crew say together
 

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, Response
 
 from contract.version import VERSION
 from service import state
-from service.schemas import ErrorReply, Health, ModelDetail, ModelList, ModelSummary, Probe, RefusedVersion
+from service.schemas import ErrorReply, Health, ModelDetail, ModelList, ModelSummary, Probe, RefusedVersion, refused
 from service.served import Served
 
 router = APIRouter()
@@ -24,7 +24,7 @@ async def live() -> Probe:
 
 
 @router.head("/health/ready", include_in_schema=False)
-@router.get("/health/ready", tags=["health"], response_model=Probe, responses={503: {"model": Probe}})
+@router.get("/health/ready", tags=["health"], response_model=Probe, responses=refused(Probe, 503))
 async def ready(request: Request) -> JSONResponse:
     """200 once every process has run every model, 503 before and from SIGTERM on: send nothing where this fails."""
     status, _ = await state.of(request).health()
@@ -51,14 +51,19 @@ async def health(request: Request) -> Health:
     )
 
 
-@router.get("/metrics", tags=["health"], response_class=Response)
+@router.get(
+    "/metrics",
+    tags=["health"],
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}, "application/openmetrics-text": {}}}},
+)
 async def metrics(request: Request) -> Response:
     """Prometheus text, or OpenMetrics where `Accept` asks for it."""
     page, content_type = await state.of(request).page(request.headers.get("accept", ""))
     return Response(page, headers={"content-type": content_type})
 
 
-@router.get("/models", tags=["models"])
+@router.get("/models", tags=["models"], responses=refused(ErrorReply, 401))
 async def models(request: Request) -> ModelList:
     """Every version that is served, and every one that was refused."""
     here = state.of(request)
@@ -74,7 +79,7 @@ async def models(request: Request) -> ModelList:
     )
 
 
-@router.get("/models/{name}", tags=["models"], responses={404: {"model": ErrorReply}})
+@router.get("/models/{name}", tags=["models"], responses=refused(ErrorReply, 401, 404))
 async def model(request: Request, name: str) -> ModelDetail:
     """A model that is served, and its card."""
     here = state.of(request)

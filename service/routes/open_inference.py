@@ -12,6 +12,7 @@ import asyncio
 import json
 import struct
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final
 
 import numpy as np
@@ -26,6 +27,19 @@ from service import intake, keys, state
 from service.batcher import Probabilities
 from service.inference import infer, within
 from service.registry import Status
+from service.schemas import (
+    BINARY,
+    PROTOCOL_ASKING,
+    PROTOCOL_INFERRING,
+    InferReply,
+    InferRequest,
+    LoadRequest,
+    ProtocolError,
+    Ready,
+    described,
+    refused,
+    takes,
+)
 from service.served import Served
 from service.tensors import (
     decoded,
@@ -42,13 +56,35 @@ router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
 HEADER: Final = "inference-header-content-length"
 EXTENSIONS: Final = ("binary_tensor_data", "classification", "model_configuration", "model_repository", "statistics")
+
+_INFER: Final[dict[str, Any]] = {
+    "summary": "Infer",
+    "responses": {
+        200: {"model": InferReply, "content": {"application/octet-stream": {"schema": BINARY}}},
+        **PROTOCOL_INFERRING,
+    },
+    "openapi_extra": {
+        **takes({"application/json": described(InferRequest), "application/octet-stream": BINARY}),
+        "parameters": [
+            {
+                "name": HEADER,
+                "in": "header",
+                "required": False,
+                "description": "bytes of the JSON part, behind which the tensor's follow; 0: the body is the tensor",
+                "schema": {"type": "integer", "minimum": 0},
+            }
+        ],
+    },
+}
+"""What the OpenAPI document says of the routes that run a model."""
+
 _MICROSECONDS: Final = 1e6
 _LARGEST: Final = 2**31 - 1
 """Above any size, and any time in microseconds, that makes sense here."""
 _STATES: Final[dict[Status, str]] = {"ready": "READY", "refused": "UNAVAILABLE", "available": "UNAVAILABLE"}
 
 
-@router.get("")
+@router.get("", responses=refused(ProtocolError, 401))
 async def server() -> dict[str, Any]:
     """The server's name, version and extensions."""
     return {"name": "kernelscope", "version": VERSION, "extensions": list(EXTENSIONS)}
@@ -60,14 +96,14 @@ async def live() -> dict[str, bool]:
     return {"live": True}
 
 
-@router.get("/health/ready")
+@router.get("/health/ready", response_model=Ready, responses=refused(Ready, 503))
 async def ready(request: Request) -> JSONResponse:
     """200 where every model answers, else 503."""
     is_ready = (await state.of(request).health())[0] == "ready"
     return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
 
 
-@router.get("/models/stats")
+@router.get("/models/stats", responses=refused(ProtocolError, 401))
 async def all_stats(request: Request) -> dict[str, Any]:
     """`stats` of every version that is served."""
     here = state.of(request)
@@ -75,8 +111,8 @@ async def all_stats(request: Request) -> dict[str, Any]:
     return {"model_stats": [(await here.stats(one)).describe(one.name, one.version) for one in served]}
 
 
-@router.get("/models/{name}")
-@router.get("/models/{name}/versions/{version}")
+@router.get("/models/{name}", responses=PROTOCOL_ASKING)
+@router.get("/models/{name}/versions/{version}", responses=PROTOCOL_ASKING)
 async def metadata(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
     """What the model takes and gives."""
     here = state.of(request)
@@ -91,16 +127,16 @@ async def metadata(request: Request, name: str, version: str | None = None) -> d
     }
 
 
-@router.get("/models/{name}/ready")
-@router.get("/models/{name}/versions/{version}/ready")
+@router.get("/models/{name}/ready", responses=PROTOCOL_ASKING)
+@router.get("/models/{name}/versions/{version}/ready", responses=PROTOCOL_ASKING)
 async def model_ready(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
     """200 where the model answers, else 404."""
     served = state.of(request).registry.get(name, version_number(version))
     return {"name": name, "version": str(served.version), "ready": True}
 
 
-@router.get("/models/{name}/config")
-@router.get("/models/{name}/versions/{version}/config")
+@router.get("/models/{name}/config", responses=PROTOCOL_ASKING)
+@router.get("/models/{name}/versions/{version}/config", responses=PROTOCOL_ASKING)
 async def config(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
     """The model's configuration in Triton's terms."""
     here = state.of(request)
@@ -117,8 +153,8 @@ async def config(request: Request, name: str, version: str | None = None) -> dic
     }
 
 
-@router.get("/models/{name}/stats")
-@router.get("/models/{name}/versions/{version}/stats")
+@router.get("/models/{name}/stats", responses=PROTOCOL_ASKING)
+@router.get("/models/{name}/versions/{version}/stats", responses=PROTOCOL_ASKING)
 async def stats(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
     """How many pictures and batches a version has run, and how long that took."""
     here = state.of(request)
@@ -126,10 +162,10 @@ async def stats(request: Request, name: str, version: str | None = None) -> dict
     return {"model_stats": [(await here.stats(one)).describe(one.name, one.version)]}
 
 
-@router.post("/models/{name}/infer")
-@router.post("/models/{name}/versions/{version}/infer")
+@router.post("/models/{name}/infer", **_INFER)
+@router.post("/models/{name}/versions/{version}/infer", **_INFER)
 async def infer_(request: Request, name: str, version: str | None = None) -> Response:
-    """Probabilities of pictures."""
+    """Probabilities of pictures; the body may be packed with gzip or deflate."""
     here = state.of(request)
     served = here.registry.get(name, version_number(version))
     limit = here.settings.max_body
@@ -144,7 +180,7 @@ async def infer_(request: Request, name: str, version: str | None = None) -> Res
     return _reply(served, asked, probabilities)
 
 
-@router.post("/repository/index")
+@router.post("/repository/index", responses=refused(ProtocolError, 401))
 async def index(request: Request) -> list[dict[str, str]]:
     """Every version of every model in the repository, and whether it answers."""
     registry = state.of(request).registry
@@ -155,7 +191,11 @@ async def index(request: Request) -> list[dict[str, str]]:
     ]
 
 
-@router.post("/repository/models/{name}/load")
+@router.post(
+    "/repository/models/{name}/load",
+    responses=refused(ProtocolError, 400, 401, 403, 404, 413, 503),
+    openapi_extra=takes({"application/json": described(LoadRequest)}, required=False),
+)
 async def load(request: Request, name: str) -> dict[str, Any]:
     """Serve a model again; `{"parameters": {"version": "3"}}` stays with that version, which is the way back.
 
@@ -165,8 +205,7 @@ async def load(request: Request, name: str) -> dict[str, Any]:
     keys.require_admin(request, here.settings)
     async with within(request, None):
         asked = json_object(await intake.body(request, here.settings.max_body) or b"{}")
-    parameters = asked.get("parameters") or {}
-    version = parameters.get("version") if isinstance(parameters, dict) else None
+    version = _parameters(asked).get("version")
     try:
         await here.load(name, version_number(None if version is None else str(version)))
     except BundleNotFound:
@@ -176,12 +215,17 @@ async def load(request: Request, name: str) -> dict[str, Any]:
     return {}
 
 
-@router.post("/repository/models/{name}/unload")
+@router.post("/repository/models/{name}/unload", responses=refused(ProtocolError, 401, 403, 404, 503))
 async def unload(request: Request, name: str) -> dict[str, Any]:
     """Serve a model no more; what it has accepted is answered. Takes the admin key."""
     here = state.of(request)
     keys.require_admin(request, here.settings)
-    await here.unload(name)
+    try:
+        await here.unload(name)
+    except BundleNotFound:
+        raise
+    except BundleError as error:  # another process is away: nothing is wrong with the request
+        refuse(str(error), HTTPStatus.SERVICE_UNAVAILABLE)
     return {}
 
 
@@ -231,12 +275,10 @@ def _from_json(asked: dict[str, Any], binary_parts: bytes, served: Served, *, bi
     if tensor.get("name") != bundle.INPUT:
         refuse(f"there is no input {str(tensor.get('name'))[:80]!r}: the model takes {bundle.INPUT!r}")
     shape = tensor.get("shape")
-    if not isinstance(shape, list) or not all(
-        isinstance(n, int) and not isinstance(n, bool) and 0 < n <= _LARGEST for n in shape
-    ):
+    if not isinstance(shape, list) or not all(_whole(n) and 0 < n <= _LARGEST for n in shape):
         refuse(f"shape must list whole numbers above 0, at most {_LARGEST}")
     size = _parameters(tensor).get("binary_data_size")
-    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size != len(binary_parts)):
+    if size is not None and not (_whole(size) and size == len(binary_parts)):
         refuse(f"binary_data_size is {str(size)[:20]}; {len(binary_parts)} bytes follow the JSON part")
     if size is None and binary_parts:
         refuse(f"{len(binary_parts)} bytes follow the JSON part, and no input's binary_data_size names them")
@@ -246,7 +288,7 @@ def _from_json(asked: dict[str, Any], binary_parts: bytes, served: Served, *, bi
     tensor_pixels, encoded = _content(tensor.get("datatype"), shape, data, served)
     wants_binary, classification = _outputs(asked, served)
     microseconds = _parameters(asked).get("timeout")
-    if microseconds is not None and not (isinstance(microseconds, int) and 0 <= microseconds <= _LARGEST):
+    if microseconds is not None and not (_whole(microseconds) and microseconds <= _LARGEST):
         refuse(f"timeout must be a whole number of microseconds, at most {_LARGEST}")
     identity = asked.get("id")
     if identity is not None and not (isinstance(identity, str) and identity.isprintable()):
@@ -278,15 +320,30 @@ def _content(datatype: Any, shape: list[int], data: Any, served: Served) -> tupl
 
 
 def _parameters(of: dict[str, Any]) -> dict[str, Any]:
-    found = of.get("parameters") or {}
+    found = of.get("parameters")
+    if found is None:
+        return {}
     if not isinstance(found, dict):
         refuse("parameters must be an object")
     return found
 
 
+def _whole(value: Any) -> bool:
+    """Whether JSON has a whole number there, 0 or above; Python takes true for 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _switch(of: dict[str, Any], name: str, *, usual: bool) -> bool:
+    """A parameter that is true or false; `usual` where it is left out."""
+    found = of.get(name)
+    if found is not None and not isinstance(found, bool):
+        refuse(f"{name} must be true or false")
+    return usual if found is None else found
+
+
 def _outputs(asked: dict[str, Any], served: Served) -> tuple[bool, int]:
     """Whether the answer shall be binary, and how many classes it shall name instead of giving all probabilities."""
-    binary = _parameters(asked).get("binary_data_output", False) is True
+    binary = _switch(_parameters(asked), "binary_data_output", usual=False)
     outputs = asked.get("outputs")
     if outputs is None or outputs == []:
         return binary, 0
@@ -295,10 +352,10 @@ def _outputs(asked: dict[str, Any], served: Served) -> tuple[bool, int]:
     if outputs[0].get("name") != bundle.PROBABILITIES:
         refuse(f"there is no output {str(outputs[0].get('name'))[:80]!r}: the model gives {bundle.PROBABILITIES!r}")
     parameters = _parameters(outputs[0])
-    count = parameters.get("classification", 0)
-    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-        refuse("classification must be a whole number")
-    return parameters.get("binary_data", binary) is True, min(count, len(served.card.labels))
+    count = parameters.get("classification")
+    if count is not None and not (_whole(count) and count <= _LARGEST):
+        refuse(f"classification must be a whole number, at most {_LARGEST}")
+    return _switch(parameters, "binary_data", usual=binary), min(count or 0, len(served.card.labels))
 
 
 # --- replies

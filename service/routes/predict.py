@@ -13,7 +13,18 @@ from service import intake, state
 from service.batcher import Probabilities
 from service.inference import infer, within
 from service.refusals import Refusal
-from service.schemas import BatchPrediction, ErrorReply, PictureRequest, PicturesRequest, Prediction
+from service.schemas import (
+    BINARY,
+    INFERRING,
+    BatchPrediction,
+    ErrorReply,
+    PictureRequest,
+    PicturesRequest,
+    Prediction,
+    described,
+    refused,
+    takes,
+)
 from service.served import Served
 
 router = APIRouter(tags=["predict"])
@@ -23,26 +34,25 @@ Model = Annotated[str | None, Query(description="a model's name; the default one
 Timeout = Annotated[float | None, Query(gt=0, le=3600, description="seconds until the answer is of no use any more")]
 Version = Annotated[int | None, Query(ge=1, description="a version; the newest if left out")]
 
-_BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
-_REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": ErrorReply} for status in (400, 404, 413, 415, 422, 503)
-}
+_REFUSED: Final = refused(ErrorReply, *INFERRING)
 
 
-def _takes(model: type[PictureRequest] | type[PicturesRequest], form: dict[str, Any], *raw: str) -> dict[str, Any]:
-    content: dict[str, Any] = {
-        "multipart/form-data": {"schema": {"type": "object", "properties": {"file": form}, "required": ["file"]}},
-        "application/json": {"schema": model.model_json_schema()},
-        **dict.fromkeys(raw, _BINARY),
-    }
-    return {"requestBody": {"required": True, "content": content}}
+def _form(file: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": {"file": file}, "required": ["file"]}
 
 
 @router.post(
     "/predict",
     response_model=Prediction,
-    responses=_REFUSALS,
-    openapi_extra=_takes(PictureRequest, {"type": "string", "format": "binary"}, "application/octet-stream", "image/*"),
+    responses=_REFUSED,
+    openapi_extra=takes(
+        {
+            "multipart/form-data": _form(BINARY),
+            "application/json": described(PictureRequest),
+            "application/octet-stream": BINARY,
+            "image/*": BINARY,
+        }
+    ),
 )
 async def predict(
     request: Request, top_k: TopK = None, model: Model = None, version: Version = None, timeout: Timeout = None
@@ -60,10 +70,12 @@ async def predict(
 @router.post(
     "/predict/batch",
     response_model=BatchPrediction,
-    responses=_REFUSALS,
-    openapi_extra=_takes(
-        PicturesRequest,
-        {"type": "array", "items": {"type": "string", "format": "binary"}},
+    responses=_REFUSED,
+    openapi_extra=takes(
+        {
+            "multipart/form-data": _form({"type": "array", "items": BINARY, "minItems": 1}),
+            "application/json": described(PicturesRequest),
+        }
     ),
 )
 async def predict_batch(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
@@ -17,16 +17,46 @@ from contract.images import Pixels
 from service import intake, state
 from service.inference import infer, within
 from service.refusals import Refusal
+from service.schemas import (
+    PROTOCOL_ASKING,
+    PROTOCOL_INFERRING,
+    ColumnReply,
+    ColumnRequest,
+    RowReply,
+    RowRequest,
+    described,
+    takes,
+)
 from service.served import Served
 from service.tensors import decoded, from_base64, json_object, pixels, refuse, version_number
 
 router = APIRouter(prefix="/v1", tags=["tensorflow serving"])
 
-_STATES = {"ready": "AVAILABLE", "refused": "END", "available": "END"}
+_PREDICT: Final[dict[str, Any]] = {
+    "responses": {200: {"model": RowReply | ColumnReply}, **PROTOCOL_INFERRING},
+    "openapi_extra": takes({"application/json": described(RowRequest | ColumnRequest)}),
+}
+"""What the OpenAPI document says of the routes that run a model."""
+_STATES: Final = {"ready": "AVAILABLE", "refused": "END", "available": "END"}
 
 
-@router.get("/models/{name}")
-@router.get("/models/{name}/versions/{version}")
+# before the routes whose {name} would take in :predict, so that what another method is told is this route's
+@router.post("/models/{name}:predict", **_PREDICT)
+@router.post("/models/{name}/versions/{version}:predict", **_PREDICT)
+async def predict(request: Request, name: str, version: str | None = None) -> JSONResponse:
+    """Probabilities of `instances`, one a row, or of `inputs`: pixels, or `{"b64": "..."}` for an encoded picture."""
+    here = state.of(request)
+    served = here.registry.get(name, version_number(version))
+    async with within(request, None):
+        body = await intake.body(request, here.settings.max_body)
+        row_wise, encoded, images = await asyncio.to_thread(_read, body, served, here.settings.max_pictures)
+        tensor = await decoded(here, encoded, served) if images is None else images
+        probabilities = (await infer(request, served, tensor)).astype(float).round(8).tolist()
+    return JSONResponse({"predictions" if row_wise else "outputs": probabilities})
+
+
+@router.get("/models/{name}", responses=PROTOCOL_ASKING)
+@router.get("/models/{name}/versions/{version}", responses=PROTOCOL_ASKING)
 async def status(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
     """Which versions answer."""
     number = version_number(version)
@@ -45,8 +75,8 @@ async def status(request: Request, name: str, version: str | None = None) -> dic
     }
 
 
-@router.get("/models/{name}/metadata")
-@router.get("/models/{name}/versions/{version}/metadata")
+@router.get("/models/{name}/metadata", responses=PROTOCOL_ASKING)
+@router.get("/models/{name}/versions/{version}/metadata", responses=PROTOCOL_ASKING)
 async def metadata(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
     """What the model takes and gives, as a signature."""
     served = state.of(request).registry.get(name, version_number(version))
@@ -60,20 +90,6 @@ async def metadata(request: Request, name: str, version: str | None = None) -> d
         "model_spec": {"name": name, "signature_name": "", "version": str(served.version)},
         "metadata": {"signature_def": {"signature_def": {"serving_default": signature}}},
     }
-
-
-@router.post("/models/{name}:predict")
-@router.post("/models/{name}/versions/{version}:predict")
-async def predict(request: Request, name: str, version: str | None = None) -> JSONResponse:
-    """Probabilities of `instances`, one a row, or of `inputs`: pixels, or `{"b64": "..."}` for an encoded picture."""
-    here = state.of(request)
-    served = here.registry.get(name, version_number(version))
-    async with within(request, None):
-        body = await intake.body(request, here.settings.max_body)
-        row_wise, encoded, images = await asyncio.to_thread(_read, body, served, here.settings.max_pictures)
-        tensor = await decoded(here, encoded, served) if images is None else images
-        probabilities = (await infer(request, served, tensor)).astype(float).round(8).tolist()
-    return JSONResponse({"predictions" if row_wise else "outputs": probabilities})
 
 
 def _read(body: bytes, served: Served, most: int) -> tuple[bool, list[bytes], Pixels | None]:

@@ -116,6 +116,35 @@ def test_a_full_queue_refuses_at_once() -> None:
     run(work())
 
 
+def test_who_would_wait_in_vain_is_refused_at_once() -> None:
+    async def work() -> None:
+        model = Model()
+        batcher = make(model)
+        model.hold()
+        first = batcher.submit(pictures(1))
+        await asyncio.to_thread(model.entered.wait)
+        await asyncio.sleep(0.05)  # the pace that is measured is no better than this
+        model.go.set()
+        await first
+        assert batcher.wait == 0
+        model.hold()
+        running = batcher.submit(pictures(2))
+        await asyncio.to_thread(model.entered.wait)
+        waiting = batcher.submit(pictures(3), patience=0.001)  # nothing waits yet: it may be the next
+        assert batcher.wait >= 0.05
+        assert batcher.is_full(0, patience=0.01)
+        assert not batcher.is_full(0, patience=60)
+        assert batcher.is_full(7, patience=60)
+        with pytest.raises(Overloaded):
+            batcher.submit(pictures(4), patience=0.01)
+        patient = batcher.submit(pictures(4), patience=60)
+        model.go.set()
+        assert [one.tolist() for one in await asyncio.gather(running, waiting, patient)] == [[[2]], [[3]], [[4]]]
+        batcher.close()
+
+    run(work())
+
+
 def test_the_cancelled_are_not_run() -> None:
     async def work() -> None:
         model = Model()

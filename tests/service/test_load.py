@@ -71,7 +71,8 @@ def test_a_deadline_that_passes_in_the_queue_costs_no_run(slow: Server) -> None:
     before = figures(slow)[RUNS]
     with busy(slow, waiting=1) as some:
         late = slow.client.post("/predict?timeout=0.02", content=picture())
-        assert (late.status_code, late.json()["error"]["code"]) == (503, "deadline_exceeded")
+        assert late.status_code == 503  # at once where it is known to be in vain, else when its time is up
+        assert late.json()["error"]["code"] in {"overloaded", "deadline_exceeded"}
         assert not some[1].done()
     assert figures(slow)[RUNS] == before + 2
     assert figures(slow)[DEPTH] == 0

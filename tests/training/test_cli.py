@@ -16,13 +16,16 @@ import pytest
 from contract import bundle
 from tests.conftest import Server, command
 from tests.tiny import class_folder, picture
+from training import checkpoint
+
+
+def lenient(*words: str) -> list[str]:
+    """The command, with warnings that are no errors: TensorFlow warns of itself."""
+    return [word for word in command(*words) if word not in {"-W", "error"}]
 
 
 def kernelscope(where: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    words_of = command(*words)
-    words_of.remove("error")  # TensorFlow warns of itself
-    words_of.remove("-W")
-    return subprocess.run(words_of, cwd=where, capture_output=True, text=True, check=False, timeout=280)
+    return subprocess.run(lenient(*words), cwd=where, capture_output=True, text=True, check=False, timeout=280)
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +167,39 @@ def test_wrong_usage_exits_with_2(place: Path, words: list[str]) -> None:
     assert done.returncode == 2
     assert "usage: kernelscope" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_run_that_is_killed_goes_on_and_ends_as_the_whole_one(place: Path) -> None:
+    """kill -9 once an epoch is saved, and again once two more are: at most one epoch is done again."""
+    data = ("train", "--recipe", "seed", "--data", "colours")
+    words = (*data, "--epochs", "6", "--batch-size", "16", "--precision", "float32")
+    whole = kernelscope(place, *words, "--output", "whole", "--run", "run-whole")
+    assert whole.returncode == 0, whole.stdout + whole.stderr
+
+    log = place / "run-killed" / "log.csv"
+
+    def epochs() -> int:
+        return len(log.read_text().splitlines()) - 1 if log.is_file() else 0
+
+    for until in (1, 3):
+        process = subprocess.Popen(
+            lenient(*words, "--output", "killed", "--run", "run-killed", "--resume"),
+            cwd=place,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while epochs() < until:
+            assert process.poll() is None, "it ended before it was killed"
+        process.kill()
+        process.wait()
+    done = kernelscope(place, *words, "--output", "killed", "--run", "run-killed", "--resume")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "resuming at step" in done.stdout
+    first, second = (checkpoint.read(place / name) for name in ("run-whole", "run-killed"))
+    assert first is not None
+    assert second is not None
+    for name, arrays in first.arrays.items():
+        for mine, theirs in zip(arrays, second.arrays[name], strict=True):
+            np.testing.assert_array_equal(mine, theirs, err_msg=name)
+    rows = [line.split(",")[:2] for line in log.read_text().splitlines()[1:]]
+    assert [int(row[0]) for row in rows] == [1, 2, 3, 4, 5, 6]
