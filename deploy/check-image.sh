@@ -183,7 +183,7 @@ say "what serves has taken it up: $answer"
 
 # An engine signals what runs inside; buildah, which stands above it, would end it by force.
 inside=$server
-while below=$(pgrep --parent "$inside"); do inside=$below; done
+while below=$(pgrep --parent "$inside") && [[ $below != *$'\n'* ]]; do inside=$below; done # its workers are several
 kill -TERM "$inside"
 code=0
 wait "$server" || code=$?

@@ -48,8 +48,10 @@ class Crew:
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
-                writer.write(json.dumps(await answer(json.loads(await reader.readline()))).encode() + b"\n")
-                await writer.drain()
+                with suppress(OSError, ValueError):  # who asked has left, or has died half way through its question
+                    question: Message = json.loads(await reader.readline())
+                    writer.write(json.dumps(await answer(question)).encode() + b"\n")
+                    await writer.drain()
             finally:
                 await _close(writer)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Final, Literal
 
@@ -56,8 +58,14 @@ def settled(settings: Settings) -> Settings:
 
     One process a core, with one thread: on two cores that answered a third more requests than one process with two,
     at a lower latency (docs/performance.md). More than eight are left to whoever has the memory and the connections.
+
+    Raises:
+        UsageError: several processes are asked for on a system that the supervisor does not know how to wait on.
     """
-    workers = settings.workers or min(cores(), _MOST_WORKERS)
+    several = hasattr(os, "fork") and hasattr(signal, "sigtimedwait")
+    if settings.workers > 1 and not several:
+        raise UsageError(f"--workers {settings.workers} needs Linux: leave it out here, or give 1")
+    workers = settings.workers or (min(cores(), _MOST_WORKERS) if several else 1)
     threads = settings.threads or max(1, cores() // workers)
     return settings.model_copy(update={"workers": workers, "threads": threads})
 

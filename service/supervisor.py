@@ -154,7 +154,7 @@ class _Supervisor:
 
 def _work(settings: Settings, opened: socket.socket, link: Crew, lifeline: tuple[int, int]) -> None:
     """What a forked process does. Never returns: what its parent has on the stack is not its own."""
-    code = 1
+    code, supervisor = 1, os.getppid()
     try:
         os.close(lifeline[1])
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
@@ -170,6 +170,8 @@ def _work(settings: Settings, opened: socket.socket, link: Crew, lifeline: tuple
     except BaseException:
         traceback.print_exc()
     finally:
+        if link.folder and os.getppid() != supervisor:  # it was killed: nobody else would clear up
+            shutil.rmtree(link.folder, ignore_errors=True)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -39,3 +39,21 @@ def test_a_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, valu
     monkeypatch.setenv(f"KERNELSCOPE_{name.upper()}", value)
     with pytest.raises(UsageError, match=f"KERNELSCOPE_{name.upper()} .*{value}"):
         settings.load()
+
+
+def test_processes_and_threads_follow_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shared(count: int, **flags: object) -> tuple[int, int]:
+        monkeypatch.setattr(settings, "cores", lambda: count)
+        chosen = settings.settled(settings.load(**flags))
+        return chosen.workers, chosen.threads
+
+    assert shared(1) == (1, 1)
+    assert shared(2) == (2, 1)
+    assert shared(32) == (8, 4)
+    assert shared(4, workers="1") == (1, 4)
+    assert shared(4, workers="3") == (3, 1)
+    assert shared(4, workers="2", threads="1") == (2, 1)
+    monkeypatch.delattr("signal.sigtimedwait")
+    assert shared(4) == (1, 4)
+    with pytest.raises(UsageError, match="--workers 2 needs Linux"):
+        shared(4, workers="2")

@@ -160,13 +160,28 @@ def test_sigterm_ends_all_and_answers_what_was_accepted(serve: Callable[..., Ser
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
-def test_none_outlives_a_supervisor_that_is_killed(crew: Server) -> None:
+def test_neither_processes_nor_files_outlive_a_supervisor_that_is_killed(crew: Server) -> None:
     pids = workers(crew)
+    mapped = Path(f"/proc/{pids[0]}/maps").read_text().split()
+    (counters,) = {Path(part) for part in mapped if part.endswith(f"/counter_{pids[0]}.db")}
     crew.process.kill()
     crew.process.wait()
     for pid in pids:
         while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]:
             pass
+    assert not counters.parent.exists()
+
+
+def test_one_that_hangs_is_not_ready(crew: Server) -> None:
+    hangs, answers = reach(crew).items()
+    os.kill(hangs[0], signal.SIGSTOP)
+    assert answers[1].get("/health/ready").status_code == 503
+    assert answers[1].get("/health").json()["status"] == "starting"
+    os.kill(hangs[0], signal.SIGCONT)
+    while answers[1].get("/health/ready").status_code == 503:
+        pass
+    assert crew.end() == 0
+    assert "Traceback" not in "\n".join(crew.lines)
 
 
 @pytest.mark.parametrize(("model", "says"), [(b"not a model", "does not load"), (None, "holds no model")])
