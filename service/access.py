@@ -15,6 +15,8 @@ from service.metrics import Metrics
 log = logging.getLogger("kernelscope.access")
 
 _ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_NO_MODEL: Final = ("", "")
+"""The model and version of what asks for none."""
 _FAULT: Final = 500
 _CLIENT_GONE: Final = 499
 """What is logged where the client left before there was a reply; nginx' number."""
@@ -54,8 +56,9 @@ class Access:
             took = time.perf_counter() - start
             # the route's template, not the path: a label must not have as many values as clients care to send
             route = getattr(scope.get("route"), "path", "other")
-            self._metrics.requests.labels(route, scope["method"] if route != "other" else "any", status).inc()
-            self._metrics.request_seconds.labels(route).observe(took)
+            model: tuple[str, str] = scope["state"].get("labels", _NO_MODEL)
+            self._metrics.requests.labels(route, scope["method"] if route != "other" else "any", status, *model).inc()
+            self._metrics.request_seconds.labels(route, *model).observe(took)
             if self._log_requests:
                 client = scope.get("client")
                 log.info(

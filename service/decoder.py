@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Protocol
 
 from PIL import Image
 
@@ -26,6 +26,18 @@ _RUN: Final = 32
 """Small pictures that a thread decodes in one go."""
 
 
+class Target(Protocol):
+    """What pictures are decoded for: a version that is served."""
+
+    @property
+    def card(self) -> bundle.Card:
+        """Its card, which says the size."""
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        """Its name and version, as the metrics label it."""
+
+
 class Decoder:
     """Decodes for all models.
 
@@ -39,25 +51,25 @@ class Decoder:
         self._metrics, self._max_pixels = metrics, max_pixels
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
-    async def one(self, data: bytes, card: bundle.Card) -> Pixels:
+    async def one(self, data: bytes, of: Target) -> Pixels:
         """One picture, uint8 (1, H, W, 3). Raises `PictureError`."""
         start = time.perf_counter()
-        pixels = await self._one(data, card)
+        pixels = await self._one(data, of)
         traces.record("decode", start, time.perf_counter(), bytes=len(data))
         return pixels
 
-    async def _one(self, data: bytes, card: bundle.Card) -> Pixels:
+    async def _one(self, data: bytes, of: Target) -> Pixels:
         if len(data) <= AT_ONCE_BYTES:
-            pixels = self._plain(data, card)
+            pixels = self._plain(data, of)
             if pixels is not None:
                 return pixels[None]
             picture = self._open(data)
             if picture.width * picture.height <= AT_ONCE_PIXELS:
-                return self._finish(picture, card)[None]
+                return self._finish(picture, of)[None]
         loop = asyncio.get_running_loop()
-        return (await loop.run_in_executor(self._threads, self._decode, data, card))[None]
+        return (await loop.run_in_executor(self._threads, self._decode, data, of))[None]
 
-    async def several(self, pictures: Sequence[bytes], card: bundle.Card) -> list[Pixels | PictureError]:
+    async def several(self, pictures: Sequence[bytes], of: Target) -> list[Pixels | PictureError]:
         """Each picture, uint8 (H, W, 3), or why it cannot be read; in order."""
         start, loop = time.perf_counter(), asyncio.get_running_loop()
         # a thread's job is one large picture or a run of small ones: handing over costs as much as decoding a few
@@ -67,7 +79,7 @@ class Decoder:
                 jobs[-1].append(data)
             else:
                 jobs.append([data])
-        done = await asyncio.gather(*(loop.run_in_executor(self._threads, self._each, job, card) for job in jobs))
+        done = await asyncio.gather(*(loop.run_in_executor(self._threads, self._each, job, of) for job in jobs))
         traces.record("decode", start, time.perf_counter(), pictures=len(pictures))
         return [result for results in done for result in results]
 
@@ -75,33 +87,33 @@ class Decoder:
         """End the threads, after the pictures that they are at."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def _each(self, pictures: list[bytes], card: bundle.Card) -> list[Pixels | PictureError]:
+    def _each(self, pictures: list[bytes], of: Target) -> list[Pixels | PictureError]:
         found: list[Pixels | PictureError] = []
         for data in pictures:
             try:
-                found.append(self._decode(data, card))
+                found.append(self._decode(data, of))
             except PictureError as error:
                 found.append(error)
         return found
 
-    def _decode(self, data: bytes, card: bundle.Card) -> Pixels:
-        pixels = self._plain(data, card) if len(data) <= AT_ONCE_BYTES else None
-        return self._finish(self._open(data), card) if pixels is None else pixels
+    def _decode(self, data: bytes, of: Target) -> Pixels:
+        pixels = self._plain(data, of) if len(data) <= AT_ONCE_BYTES else None
+        return self._finish(self._open(data), of) if pixels is None else pixels
 
-    def _plain(self, data: bytes, card: bundle.Card) -> Pixels | None:
+    def _plain(self, data: bytes, of: Target) -> Pixels | None:
         start = time.perf_counter()
-        pixels = jpeg.plain(data, card.height, card.width)
+        pixels = jpeg.plain(data, of.card.height, of.card.width)
         if pixels is not None:
-            self._metrics.decode_seconds.observe(time.perf_counter() - start)
+            self._metrics.decode_seconds.labels(*of.labels).observe(time.perf_counter() - start)
         return pixels
 
     def _open(self, data: bytes) -> Image.Image:
         with self._counting_refusals():
             return images.open_header(data, max_pixels=self._max_pixels)
 
-    def _finish(self, picture: Image.Image, card: bundle.Card) -> Pixels:
-        with self._counting_refusals(), self._metrics.decode_seconds.time():
-            return images.finish(picture, card.height, card.width, card.fit)
+    def _finish(self, picture: Image.Image, of: Target) -> Pixels:
+        with self._counting_refusals(), self._metrics.decode_seconds.labels(*of.labels).time():
+            return images.finish(picture, of.card.height, of.card.width, of.card.fit)
 
     @contextmanager
     def _counting_refusals(self) -> Iterator[None]:

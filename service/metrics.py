@@ -48,12 +48,12 @@ class Metrics:
         self._several = "PROMETHEUS_MULTIPROC_DIR" in os.environ
         model = ("model", "version")
         self.requests = Counter(
-            "kernelscope_requests", "Requests answered.", ("route", "method", "code"), registry=registry
+            "kernelscope_requests", "Requests answered.", ("route", "method", "code", *model), registry=registry
         )
         self.request_seconds = Histogram(
             "kernelscope_request_seconds",
             "From a request's first line to its reply's last byte.",
-            ("route",),
+            ("route", *model),
             buckets=_SECONDS,
             registry=registry,
         )
@@ -66,6 +66,7 @@ class Metrics:
         self.decode_seconds = Histogram(
             "kernelscope_decode_seconds",
             "Decoding and resizing one picture.",
+            model,
             buckets=_SECONDS,
             registry=registry,
         )

@@ -99,6 +99,11 @@ class Served:
         """The version's number."""
         return self.bundle.version
 
+    @cached_property
+    def labels(self) -> tuple[str, str]:
+        """Name and version, as the metrics label it."""
+        return self.name, str(self.version)
+
 
 class _Watch:
     """Passes on what a batcher does: to the metrics, and to the version's own statistics."""

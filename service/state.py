@@ -56,22 +56,23 @@ class State:
         served = self.registry.served(self.registry.default)
         if path != _COMMONEST or not served:
             return False
-        if not served[max(served)].batcher.is_full(self._let_in, self.settings.timeout):
+        newest = served[max(served)]
+        if not newest.batcher.is_full(self._let_in, self.settings.timeout):
             if not self._let_in:  # the loop reads what has come on all connections, and only then runs their tasks
                 asyncio.get_running_loop().call_soon(self._count_anew)
             self._let_in += 1
             return False
         if not self._turned_away:
-            asyncio.get_running_loop().call_soon(self._tell)
+            asyncio.get_running_loop().call_soon(self._tell, newest.labels)
         self._turned_away += 1
         return True
 
     def _count_anew(self) -> None:
         self._let_in = 0
 
-    def _tell(self) -> None:
+    def _tell(self, labels: tuple[str, str]) -> None:
         self.metrics.shed.labels("queue_full").inc(self._turned_away)
-        self.metrics.requests.labels(_COMMONEST.decode(), "POST", 503).inc(self._turned_away)
+        self.metrics.requests.labels(_COMMONEST.decode(), "POST", 503, *labels).inc(self._turned_away)
         self._turned_away = 0
 
     # --- what all processes of the crew say together
@@ -150,6 +151,13 @@ class State:
 
     def _waiting(self) -> int:
         return sum(one.batcher.depth for one in self.registry.all())
+
+
+def serving(request: Request, name: str | None, version: int | None) -> Served:
+    """What answers for a model, as `Registry.get` finds it; the request is counted as that model's from here on."""
+    served = of(request).registry.get(name, version)
+    request.scope["state"]["labels"] = served.labels
+    return served
 
 
 def of(request: Request) -> State:

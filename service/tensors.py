@@ -129,7 +129,7 @@ async def decoded(here: State, encoded: list[bytes], served: Served) -> Pixels:
     """Encoded pictures as a model's input, uint8 (N, H, W, 3); one that cannot be read refuses the request."""
     if len(encoded) > here.settings.max_pictures:
         refuse(f"the request has {len(encoded)} pictures; send {here.settings.max_pictures} at most")
-    results = await here.decoder.several(encoded, served.card)
+    results = await here.decoder.several(encoded, served)
     for place, result in enumerate(results):
         if isinstance(result, PictureError):
             refuse(f"picture {place}: {result}", result.status)

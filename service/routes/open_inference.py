@@ -167,7 +167,7 @@ async def stats(request: Request, name: str, version: str | None = None) -> dict
 async def infer_(request: Request, name: str, version: str | None = None) -> Response:
     """Probabilities of pictures; the body may be packed with gzip or deflate."""
     here = state.of(request)
-    served = here.registry.get(name, version_number(version))
+    served = state.serving(request, name, version_number(version))
     limit = here.settings.max_body
     async with within(request, None):
         sent = inflated(await intake.body(request, limit), request.headers.get("content-encoding", ""), limit)

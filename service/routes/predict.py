@@ -59,10 +59,10 @@ async def predict(
 ) -> JSONResponse:
     """What is in one picture: a raw body, a multipart form with a file, or JSON `{"image": "<base64>"}`."""
     here = state.of(request)
-    served = here.registry.get(model, version)
+    served = state.serving(request, model, version)
     count = _top_k(served, top_k, here.settings.top_k)
     async with within(request, timeout):
-        pixels = await here.decoder.one(await intake.one(request, here.settings.max_body), served.card)
+        pixels = await here.decoder.one(await intake.one(request, here.settings.max_body), served)
         (probabilities,) = await infer(request, served, pixels)
     return JSONResponse(_prediction(served, probabilities, count))
 
@@ -86,11 +86,11 @@ async def predict_batch(
     A picture that cannot be read has an `error` in its place; the others are answered.
     """
     here = state.of(request)
-    served = here.registry.get(model, version)
+    served = state.serving(request, model, version)
     count = _top_k(served, top_k, here.settings.top_k)
     async with within(request, timeout):
         sent = await intake.several(request, here.settings.max_body, here.settings.max_pictures)
-        decoded = iter(await here.decoder.several([data for data in sent if isinstance(data, bytes)], served.card))
+        decoded = iter(await here.decoder.several([data for data in sent if isinstance(data, bytes)], served))
         results = [next(decoded) if isinstance(data, bytes) else data for data in sent]
         readable = [result for result in results if isinstance(result, np.ndarray)]
         answers = iter(await infer(request, served, np.stack(readable)) if readable else ())

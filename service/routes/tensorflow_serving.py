@@ -46,7 +46,7 @@ _STATES: Final = {"ready": "AVAILABLE", "refused": "END", "available": "END"}
 async def predict(request: Request, name: str, version: str | None = None) -> JSONResponse:
     """Probabilities of `instances`, one a row, or of `inputs`: pixels, or `{"b64": "..."}` for an encoded picture."""
     here = state.of(request)
-    served = here.registry.get(name, version_number(version))
+    served = state.serving(request, name, version_number(version))
     async with within(request, None):
         body = await intake.body(request, here.settings.max_body)
         row_wise, encoded, images = await asyncio.to_thread(_read, body, served, here.settings.max_pictures)

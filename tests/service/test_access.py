@@ -29,7 +29,7 @@ def run(app: Any) -> tuple[Metrics, list[Message]]:
 
 
 def count(metrics: Metrics, code: str) -> float:
-    return float(metrics.requests.labels("other", "any", code)._value.get())
+    return float(metrics.requests.labels("other", "any", code, "", "")._value.get())
 
 
 async def answers(scope: Scope, receive: Receive, send: Send) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -17,7 +18,14 @@ from service.decoder import AT_ONCE_BYTES, Decoder
 from service.metrics import Metrics
 from tests.tiny import picture
 
-CARD = Card(name="x", labels=("a", "b"), height=8, width=8)
+
+@dataclass(frozen=True)
+class Target:
+    card: Card
+    labels: tuple[str, str] = ("x", "1")
+
+
+TARGET = Target(Card(name="x", labels=("a", "b"), height=8, width=8))
 
 
 @pytest.mark.parametrize(("size", "at_once"), [((8, 8), True), ((64, 64), True), ((5000, 3000), False)])
@@ -37,14 +45,14 @@ def test_what_is_large_once_decoded_is_not_decoded_on_the_event_loop(
 
     monkeypatch.setattr(images, "pixels_of", watched)
     decoder = Decoder(Metrics(), threads=1, max_pixels=images.MAX_PIXELS)
-    assert asyncio.run(decoder.one(out.getvalue(), CARD)).shape == (1, 8, 8, 3)
+    assert asyncio.run(decoder.one(out.getvalue(), TARGET)).shape == (1, 8, 8, 3)
     assert (seen == [threading.main_thread()]) == at_once
     decoder.close()
 
 
 def test_several_keep_their_order_and_errors_their_place() -> None:
     decoder = Decoder(Metrics(), threads=2, max_pixels=images.MAX_PIXELS)
-    found = asyncio.run(decoder.several([picture("red"), b"text", picture("blue")], CARD))
+    found = asyncio.run(decoder.several([picture("red"), b"text", picture("blue")], TARGET))
     assert [isinstance(one, Exception) for one in found] == [False, True, False]
     decoder.close()
 

@@ -53,6 +53,11 @@ def test_docs(server: Server) -> None:
     assert server.client.get("/docs").status_code == 200
 
 
+def answered(code: str, method: str, route: str, model: str, version: str) -> str:
+    labels = {"code": code, "method": method, "model": model, "route": route, "version": version}
+    return f"kernelscope_requests_total{sorted(labels.items())}"
+
+
 def test_metrics_count_what_happens(server: Server) -> None:
     before = figures(server)
     for _ in range(3):
@@ -64,11 +69,11 @@ def test_metrics_count_what_happens(server: Server) -> None:
     def grown(name: str) -> float:
         return after[name] - before.get(name, 0)
 
-    assert grown("kernelscope_requests_total[('code', '200'), ('method', 'POST'), ('route', '/predict')]") == 3
-    assert grown("kernelscope_requests_total[('code', '415'), ('method', 'POST'), ('route', '/predict')]") == 1
-    assert grown("kernelscope_requests_total[('code', '404'), ('method', 'any'), ('route', 'other')]") == 1
+    assert grown(answered("200", "POST", "/predict", "colours", "1")) == 3
+    assert grown(answered("415", "POST", "/predict", "colours", "1")) == 1
+    assert grown(answered("404", "any", "other", "", "")) == 1
     assert grown("kernelscope_inference_seconds_count[('model', 'colours'), ('version', '1')]") == 3
-    assert grown("kernelscope_decode_seconds_count[]") == 3
+    assert grown("kernelscope_decode_seconds_count[('model', 'colours'), ('version', '1')]") == 3
     assert grown("kernelscope_refused_pictures_total[('code', 'unsupported_picture')]") == 1
     assert after["kernelscope_requests_in_flight[]"] == 1  # the one that asks
 

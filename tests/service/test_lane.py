@@ -43,7 +43,7 @@ def test_the_short_way_answers_as_fastapis_own(server: Server, content: bytes, h
 def test_it_is_counted_under_the_routes_own_name(server: Server) -> None:
     def count() -> float:
         lines = httpx.get(server.url + "/metrics").text.splitlines()
-        name = 'kernelscope_requests_total{code="200",method="POST",route="/predict"}'
+        name = 'kernelscope_requests_total{code="200",method="POST",model="colours",route="/predict",version="1"}'
         return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
 
     before = count()

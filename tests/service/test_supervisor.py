@@ -19,7 +19,10 @@ from tests.service.test_health import figures
 from tests.service.test_registry import ADMIN, ROTATED, publish
 from tests.tiny import colour_bundle, picture, slow_bundle
 
-PREDICTED = "kernelscope_requests_total[('code', '200'), ('method', 'POST'), ('route', '/predict')]"
+PREDICTED = (
+    "kernelscope_requests_total[('code', '200'), ('method', 'POST'), ('model', 'colours'), ('route', '/predict'), "
+    "('version', '1')]"
+)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 
 from contract import images
 from contract.errors import DataError, UsageError
+from tests.service.test_decoder import Target
 from tests.tiny import COLOURS, class_folder, picture
 from training import data, sources
 from training.pictures import Split
@@ -181,7 +182,7 @@ def test_training_decodes_as_serving_does(tmp_path: Path) -> None:
         trained = {x.tobytes() for split in (found.train, found.validation) for x in split.images}
         card = Card(name="golden", labels=("a", "b"), height=32, width=32, fit=fit)
         decoder = Decoder(Metrics(), threads=2, max_pixels=images.MAX_PIXELS)
-        served = {asyncio.run(decoder.one(one, card)).tobytes() for some in sent.values() for one in some}
+        served = {asyncio.run(decoder.one(one, Target(card))).tobytes() for some in sent.values() for one in some}
         decoder.close()
         assert len(served) == 2 * len(kinds)
         assert served == trained
