@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
 
 Message = dict[str, Any]
 Answerer = Callable[[Message], Awaitable[Message]]
@@ -40,6 +43,17 @@ class Crew:
     def __init__(self, folder: Path | None = None, number: int = 0, size: int = 1) -> None:
         self.folder, self.number, self.size = folder, number, size
         self._server: asyncio.Server | None = None  # it closes once nobody holds it
+        self._connections = np.zeros(size, np.uint32)
+        if folder is not None:
+            path = folder / "connections"
+            path.touch()
+            os.truncate(path, self._connections.nbytes)
+            self._connections = np.memmap(path, np.uint32, "r+", shape=size)
+
+    def has_most(self, connections: int) -> bool:
+        """Whether another has fewer client connections than this one's, which are told to the others by this."""
+        self._connections[self.number] = connections
+        return bool(self._connections.min() < connections)
 
     async def listen(self, answer: Answerer) -> None:
         """Answer the others' questions from now on."""

@@ -25,6 +25,8 @@ log = logging.getLogger("kernelscope")
 
 _SWITCH = 0.001
 """Seconds until a thread that runs Python lets another; the interpreter's default is 0.005."""
+_MOMENT = 0.001
+"""Seconds that a process leaves a connection to another that has fewer."""
 _PAUSE = 0.5
 """Seconds without new connections, when none can be taken."""
 
@@ -35,6 +37,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, state: State, opened: socket.socket, lifeline: int | None) -> None:
         super().__init__(config)
         self._state, self._socket, self._lifeline = state, opened, lifeline
+        self._hesitated = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])
@@ -67,10 +70,16 @@ class _Server(uvicorn.Server):
             loop.add_reader(self._socket, self._accept, loop)
 
     def _accept(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take one connection, and leave the next to whoever of the crew is free first.
+        """Take one connection, and leave the next to whoever of the crew is free first, or has fewer.
 
         uvicorn's servers take all that wait, so that one process of several may end up with most of the work.
         """
+        if not self._hesitated and self._state.crew.has_most(len(self.server_state.connections)):
+            self._hesitated = True  # once, and for as long as another takes to wake up: it may hang
+            loop.remove_reader(self._socket)
+            loop.call_later(_MOMENT, self._listen, loop)
+            return
+        self._hesitated = False
         try:
             connection, _ = self._socket.accept()
         except (BlockingIOError, ConnectionAbortedError):  # another was faster, or the client has left

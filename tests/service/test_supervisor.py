@@ -46,7 +46,7 @@ def owner(server: Server, connection: socket.socket) -> int:
     """Which process has taken a connection."""
     port = connection.getsockname()[1]
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    inode = next(row[9] for row in rows if row[2].endswith(f":{port:04X}"))
+    inode = next(row[9] for row in rows if row[2].endswith(f":{port:04X}") and row[9] != "0")
     for pid in workers(server):
         for link in Path(f"/proc/{pid}/fd").iterdir():
             try:
@@ -205,3 +205,14 @@ def test_what_one_cannot_start_with_is_said_once(tmp_path: Path, model: bytes | 
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("kernelscope serve:")]
     assert says in line
     assert "Traceback" not in done.stderr
+
+
+def test_connections_are_shared_evenly(crew: Server) -> None:
+    clients = [httpx.Client(base_url=crew.url, timeout=30) for _ in range(8)]
+    CLIENTS.extend(clients)
+    owners = []
+    for client in clients:
+        client.get("/health/live")
+        (connection,) = client._transport._pool.connections  # type: ignore[attr-defined]
+        owners.append(owner(crew, connection._connection._network_stream.get_extra_info("socket")))
+    assert {owners.count(pid) for pid in workers(crew)} <= {3, 4, 5}
