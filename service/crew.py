@@ -51,9 +51,13 @@ class Crew:
             self._connections = np.memmap(path, np.uint32, "r+", shape=size)
 
     def has_most(self, connections: int) -> bool:
-        """Whether another has fewer client connections than this one's, which are told to the others by this."""
+        """Whether another has clearly fewer client connections than this one, whose number this tells the others.
+
+        Of a few, one more is much; of hundreds it is not worth anybody's waiting.
+        """
         self._connections[self.number] = connections
-        return bool(self._connections.min() < connections)
+        least = int(self._connections.min())
+        return connections > least + least // 4
 
     async def listen(self, answer: Answerer) -> None:
         """Answer the others' questions from now on."""
