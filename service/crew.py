@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,8 @@ import numpy as np
 Message = dict[str, Any]
 Answerer = Callable[[Message], Awaitable[Message]]
 
+READY: Final = signal.SIGUSR1
+"""What a process sends its supervisor once it serves."""
 _LONGEST: Final = 2**20
 """Bytes of a message at most."""
 _PATIENCE: Final = 1.0

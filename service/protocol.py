@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import typing
+from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service.refusals import OVERLOADED, RETRY_SECONDS, reply
 
 MAX_HEAD: Final = 64 * 1024
 """Bytes of a request's first line and headers; what proxies allow is less."""
@@ -25,10 +28,10 @@ _REFUSAL: Final = (
     b"content-type: application/json\r\nconnection: close\r\ncontent-length: 91\r\n\r\n"
     b'{"error":{"code":"headers_too_large","message":"the headers are longer than 65,536 bytes"}}'
 )
-_BUSY = b'{"error":{"code":"overloaded","message":"too many pictures wait for the model: try again in a moment"}}'
+_BUSY: Final = bytes(reply("/predict", HTTPStatus.SERVICE_UNAVAILABLE, *OVERLOADED).body)
 _FULL: Final = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
-    b"content-length: %d\r\n\r\n%b" % (len(_BUSY), _BUSY)
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: %d\r\n"
+    b"content-length: %d\r\n\r\n%b" % (RETRY_SECONDS, len(_BUSY), _BUSY)
 )
 
 

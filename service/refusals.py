@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,7 +13,9 @@ from starlette.exceptions import HTTPException
 from contract.errors import BundleNotFound, PictureError
 from service.batcher import Overloaded
 
-_RETRY_SECONDS = 1
+RETRY_SECONDS: Final = 1
+OVERLOADED: Final = ("overloaded", "too many pictures wait for the model: try again in a moment")
+"""The code and the message of a refusal for want of room, wherever it is made."""
 
 
 class Refusal(Exception):
@@ -60,13 +62,11 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Overloaded)
     async def overloaded(request: Request, error: Overloaded) -> JSONResponse:
-        message = "too many pictures wait for the model: try again in a moment"
         return reply(
             request.url.path,
             HTTPStatus.SERVICE_UNAVAILABLE,
-            "overloaded",
-            message,
-            headers={"Retry-After": str(_RETRY_SECONDS)},
+            *OVERLOADED,
+            headers={"Retry-After": str(RETRY_SECONDS)},
         )
 
     @app.exception_handler(RequestValidationError)

@@ -16,7 +16,7 @@ import uvicorn
 
 from service import logs, sockets
 from service.app import create_app
-from service.crew import Crew
+from service.crew import READY, Crew
 from service.protocol import Protocol
 from service.settings import Settings
 from service.state import State
@@ -63,7 +63,7 @@ class _Server(uvicorn.Server):
             names = ", ".join(f"{one.name} {one.version}" for one in self._state.registry.all())
             log.info("serving %s on %s (GET /docs says how to ask)", names, sockets.url(self._socket))
         else:
-            os.kill(os.getppid(), signal.SIGUSR1)
+            os.kill(os.getppid(), READY)
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._socket.fileno() >= 0:  # not closed meanwhile

@@ -28,9 +28,7 @@ from service.settings import Settings
 
 log = logging.getLogger("kernelscope")
 
-READY: Final = signal.SIGUSR1
-"""What a process sends its supervisor once it serves."""
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, READY)
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, crew.READY)
 _BREATH: Final = 1.0
 """Seconds between two starts of a process that dies again and again."""
 _GRACE: Final = 5.0
@@ -81,7 +79,7 @@ class _Supervisor:
             if number == signal.SIGCHLD:
                 for crew_number, status in self._reap():
                     self._mourn(crew_number, status)
-            if number == READY and not self._serving and all(map(self._is_ready, self._pids)):
+            if number == crew.READY and not self._serving and all(map(self._is_ready, self._pids)):
                 self._serving = True
                 names = ", ".join(repository.models(self._settings.models))
                 where, count = sockets.url(self._socket), self._settings.workers
