@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -24,7 +24,6 @@ from training import checkpoint, networks
 from training.augment import Batch, Draw
 from training.calibrate import cross_entropy
 from training.data import Dataset
-from training.optimisers import Lookahead
 from training.progress import Log, Row
 from training.recipes import Recipe
 
@@ -123,7 +122,8 @@ class _Run:
             keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
             metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
         )
-        self.lookahead = Lookahead(self.model.weights) if recipe.lookahead else None
+        self.averaging = recipe.averaging(self.model.weights) if recipe.averaging else None
+        self.best = list[npt.NDArray[Any]]()  # the weights of the best epoch so far
         self.step, self.seconds, self.history = 0, 0.0, list[Row]()
         self.sums = np.zeros(2)  # loss and accuracy of this epoch so far
         self.coins = np.random.default_rng([self.seed, 0]).random(len(data.train)) < 0.5
@@ -147,15 +147,17 @@ class _Run:
                 self.sums += figures
                 self.step += 1
                 self.seconds = time.monotonic() - started
-                if self.lookahead:
-                    self.lookahead.step(self.step, self.progress)
+                if self.averaging:
+                    self.averaging.step(self.step, self.progress)
                 epoch_ends = self.step % self.steps_an_epoch == 0
                 ends = self.progress >= 1
-                if ends and self.lookahead:
-                    self.lookahead.finish()
+                if ends and self.averaging:
+                    self.averaging.finish()
                 log.step(self.step, self._expected_steps(), self._note())
                 if epoch_ends or ends:
                     log.epoch(self._end_epoch(), self.epochs)
+                if ends:
+                    _assign(self.model.weights, self.best)
                 if epoch_ends or ends or self.stop.is_set() or time.monotonic() - saved > CHECKPOINT_SECONDS:
                     self._save(done=ends)
                     saved = time.monotonic()
@@ -181,16 +183,20 @@ class _Run:
 
     def _end_epoch(self) -> Row:
         steps = (self.step - 1) % self.steps_an_epoch + 1
-        logits = predict(self.model, self.data.validation.images)
         labels = self.data.validation.labels
-        loss, accuracy = cross_entropy(logits, labels), float((logits.argmax(1) == labels).mean())
+        with self.averaging.shown() if self.averaging else nullcontext():
+            logits = predict(self.model, self.data.validation.images)
+            loss = round(cross_entropy(logits, labels), 6)
+            accuracy = round(float((logits.argmax(1) == labels).mean()), 6)
+            if all((accuracy, -loss) >= (row["validation_accuracy"], -row["validation_loss"]) for row in self.history):
+                self.best = _arrays(self.model.weights)
         row: Row = {
             "epoch": math.ceil(self.step / self.steps_an_epoch),
             "step": self.step,
             "loss": round(float(self.sums[0]) / steps, 6),
             "accuracy": round(float(self.sums[1]) / steps, 6),
-            "validation_loss": round(loss, 6),
-            "validation_accuracy": round(accuracy, 6),
+            "validation_loss": loss,
+            "validation_accuracy": accuracy,
             "rate": round(float(self.recipe.optimiser.rate * self.recipe.schedule.at(self.progress)), 8),
             "seconds": round(self.seconds, 2),
         }
@@ -236,9 +242,9 @@ class _Run:
         }
 
     def _save(self, *, done: bool) -> None:
-        arrays = {"weights": self.model.weights, "optimiser": self.optimiser.variables}
-        if self.lookahead:
-            arrays["slow"] = self.lookahead.slow
+        arrays = {"weights": self.model.weights, "optimiser": self.optimiser.variables, "best": self.best}
+        if self.averaging:
+            arrays["slow"] = self.averaging.slow
         state = {
             "step": self.step,
             "seconds": self.seconds,
@@ -246,7 +252,7 @@ class _Run:
             "sums": self.sums.tolist(),
             "done": done,
         }
-        groups = {name: [keras.ops.convert_to_numpy(v) for v in group] for name, group in arrays.items()}
+        groups = {name: _arrays(group) for name, group in arrays.items()}
         checkpoint.Checkpoint(groups, {**self._notes(), **state}).write(self.folder)
 
     def _take_up(self, resume: bool) -> None:
@@ -270,12 +276,11 @@ class _Run:
                 f"{self.folder} holds a run with {key} {notes.get(key)}, not {self._notes()[key]}: "
                 "resume it as it was started, or give another --run"
             )
-        for variable, value in zip(self.model.weights, found.arrays["weights"], strict=True):
-            variable.assign(value)
-        for variable, value in zip(self.optimiser.variables, found.arrays["optimiser"], strict=True):
-            variable.assign(value)
-        if self.lookahead:
-            self.lookahead.slow = [keras.ops.convert_to_tensor(value) for value in found.arrays["slow"]]
+        _assign(self.model.weights, found.arrays["weights"])
+        _assign(self.optimiser.variables, found.arrays["optimiser"])
+        if self.averaging:
+            self.averaging.slow = [keras.ops.convert_to_tensor(value) for value in found.arrays["slow"]]
+        self.best = found.arrays.get("best", [])
         self.step, self.seconds, self.history = notes["step"], notes["seconds"], notes["history"]
         self.sums = np.array(notes["sums"])
         self.console.print(f"resuming at step {self.step}, after {self.seconds:.0f} s of training", highlight=False)
@@ -302,3 +307,13 @@ class _Run:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _arrays(variables: list[Any]) -> list[npt.NDArray[Any]]:
+    # copies: on a CPU, what a backend hands out may share memory with the variable, which goes on changing
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+
+
+def _assign(variables: list[Any], values: list[npt.NDArray[Any]]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -117,8 +119,26 @@ class GroupedSGD(keras.optimizers.SGD):  # type: ignore[misc]  # keras is untype
         return {**super().get_config(), "decay": self.decay, "offsets": self.offsets}
 
 
+class Averaging(Protocol):
+    """A slow copy of all weights, normalisation's statistics included, that follows the fast ones."""
+
+    slow: list[Any]
+
+    def __init__(self, variables: list[Any]) -> None:
+        """Begin with a copy of `variables`, the fast weights."""
+
+    def step(self, step: int, progress: float) -> None:
+        """Called after each step, counted from 1, with the run's progress from 0 to 1."""
+
+    def finish(self) -> None:
+        """Let the slow weights replace the fast ones."""
+
+    def shown(self) -> AbstractContextManager[None]:
+        """In this block the variables hold what the run would end with if it ended now."""
+
+
 class Lookahead:
-    """A slow copy of all weights that follows the fast ones and now and then replaces them (arXiv:1907.08610).
+    """Slow weights that now and then replace the fast ones (Zhang et al. 2019, arXiv:1907.08610).
 
     With the schedule of Jordan 2024: every five steps the slow copy takes a share of the fast weights, large at first
     and towards the end next to nothing, and at the end the slow copy is what stays.
@@ -128,16 +148,65 @@ class Lookahead:
 
     def __init__(self, variables: list[Any]) -> None:
         self.fast = variables
-        self.slow = [ops.copy(ops.convert_to_tensor(variable)) for variable in variables]
+        self.slow = _copies(variables)
 
     def step(self, step: int, progress: float) -> None:
         """Called after each step, counted from 1, with the run's progress from 0 to 1."""
         if step % self.every == 0:
-            keep = 0.95**self.every * progress**3
-            self.slow = [keep * slow + (1 - keep) * fast.value for slow, fast in zip(self.slow, self.fast, strict=True)]
+            self.slow = _mixed(self.slow, self.fast, 0.95**self.every * progress**3)
             self.finish()
 
     def finish(self) -> None:
         """Let the slow weights replace the fast ones."""
-        for fast, slow in zip(self.fast, self.slow, strict=True):
-            fast.assign(slow)
+        _assign(self.fast, self.slow)
+
+    def shown(self) -> AbstractContextManager[None]:
+        """The fast weights as they are: they were the slow ones a few steps ago."""
+        return nullcontext()
+
+
+class MovingAverage:
+    """The exponential moving average of the weights; the run itself takes no notice of it (Polyak and Juditsky 1992).
+
+    It remembers about `horizon` steps, and less at the beginning. A rate that stays high leaves the weights circling
+    about a better place; their average is near it.
+    """
+
+    every, horizon = 10, 1000
+
+    def __init__(self, variables: list[Any]) -> None:
+        self.fast = variables
+        self.slow = _copies(variables)
+
+    def step(self, step: int, progress: float) -> None:
+        """Called after each step, counted from 1; the progress does not matter."""
+        if step % self.every == 0:
+            taken = step // self.every
+            self.slow = _mixed(self.slow, self.fast, min(1 - self.every / self.horizon, taken / (taken + 9)))
+
+    def finish(self) -> None:
+        """Let the average replace the weights."""
+        _assign(self.fast, self.slow)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """In this block the variables hold the average."""
+        fast = _copies(self.fast)
+        self.finish()
+        try:
+            yield
+        finally:
+            _assign(self.fast, fast)
+
+
+def _copies(variables: list[Any]) -> list[Any]:
+    return [ops.copy(ops.convert_to_tensor(variable)) for variable in variables]
+
+
+def _mixed(slow: list[Any], fast: list[Any], keep: float) -> list[Any]:
+    return [keep * old + (1 - keep) * new.value for old, new in zip(slow, fast, strict=True)]
+
+
+def _assign(variables: list[Any], values: list[Any]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)

@@ -27,7 +27,7 @@ TINY = Recipe(
     epochs=6,
     batch_size=8,
     label_smoothing=0.1,
-    lookahead=True,
+    averaging=optimisers.Lookahead,
 )
 
 
@@ -68,14 +68,21 @@ def test_a_seed_repeats_and_another_differs(tmp_path: Path, pictures: data.Datas
     assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
 
 
+@pytest.mark.parametrize("averaging", [optimisers.Lookahead, optimisers.MovingAverage])
 @pytest.mark.parametrize("at", [3, 6, 10])
 def test_a_run_that_is_stopped_and_resumed_ends_as_the_whole_one(
-    tmp_path: Path, pictures: data.Dataset, monkeypatch: pytest.MonkeyPatch, at: int
+    tmp_path: Path,
+    pictures: data.Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    at: int,
+    averaging: type[optimisers.Averaging],
 ) -> None:
-    whole = train(tmp_path / "whole", pictures, epochs=3)
-    step = optimisers.Lookahead.step
+    monkeypatch.setattr(optimisers.MovingAverage, "every", 2)
+    recipe = dataclasses.replace(TINY, averaging=averaging)
+    whole = train(tmp_path / "whole", pictures, recipe, epochs=3)
+    step = averaging.step
 
-    def stop_here(self: optimisers.Lookahead, number: int, progress: float) -> None:
+    def stop_here(self: optimisers.Averaging, number: int, progress: float) -> None:
         step(self, number, progress)
         if number == at:
             import os
@@ -84,17 +91,34 @@ def test_a_run_that_is_stopped_and_resumed_ends_as_the_whole_one(
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(optimisers.Lookahead, "step", stop_here)
+        patch.setattr(averaging, "step", stop_here)
         with pytest.raises(fit.Interrupted, match=f"step {at}"):
-            train(tmp_path / "halves", pictures, epochs=3)
+            train(tmp_path / "halves", pictures, recipe, epochs=3)
     with pytest.raises(UsageError, match=r"an unfinished run, at step \d+: add --resume"):
-        train(tmp_path / "halves", pictures, epochs=3)
-    resumed = train(tmp_path / "halves", pictures, epochs=3, resume=True)
+        train(tmp_path / "halves", pictures, recipe, epochs=3)
+    resumed = train(tmp_path / "halves", pictures, recipe, epochs=3, resume=True)
     assert all(np.array_equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True))
     drop = {"seconds"}
     assert [{k: v for k, v in row.items() if k not in drop} for row in resumed.history] == [
         {k: v for k, v in row.items() if k not in drop} for row in whole.history
     ]
+
+
+def test_the_best_epoch_is_what_stays(tmp_path: Path, pictures: data.Dataset) -> None:
+    """The last epochs are made to spoil the network; what is returned is as good as the best row of the log."""
+    recipe = dataclasses.replace(TINY, averaging=None, schedule=_Spoiling())
+    trained = train(tmp_path, pictures, recipe, epochs=6)
+    accuracies = [row["validation_accuracy"] for row in trained.history]
+    assert accuracies[-1] < max(accuracies)
+    answers = fit.predict(trained.model, pictures.validation.images).argmax(1)
+    assert (answers == pictures.validation.labels).mean() == pytest.approx(max(accuracies))
+
+
+class _Spoiling:
+    """The peak rate for half a run, then one that drives the weights away."""
+
+    def at(self, progress: float) -> float:
+        return 1.0 if progress < 0.6 else 300.0
 
 
 def test_a_finished_run_is_taken_up_without_training(tmp_path: Path, pictures: data.Dataset) -> None:
@@ -153,7 +177,7 @@ def test_what_does_not_fit_together_is_refused(tmp_path: Path, pictures: data.Da
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, pictures: data.Dataset) -> None:
-    wild = dataclasses.replace(TINY, optimiser=optimisers.Nesterov(rate=1e30), lookahead=False)
+    wild = dataclasses.replace(TINY, optimiser=optimisers.Nesterov(rate=1e30), averaging=None)
     with pytest.raises(KernelscopeError, match=r"the loss is (nan|inf) at step \d+"):
         train(tmp_path, pictures, wild)
 

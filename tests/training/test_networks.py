@@ -116,7 +116,22 @@ def test_lookahead_keeps_what_it_says() -> None:
     assert float(variable.numpy()[0]) == pytest.approx(keep * 1 + (1 - keep) * 2)
 
 
+def test_a_moving_average_leaves_the_run_alone_until_it_is_shown() -> None:
+    variable = keras.Variable([1.0])
+    average = optimisers.MovingAverage([variable])
+    variable.assign([2.0])
+    average.step(9, 0.5)
+    average.step(10, 0.5)  # the first time, a tenth of the start is kept
+    expected = 0.1 * 1 + 0.9 * 2
+    with average.shown():
+        assert float(variable.numpy()[0]) == pytest.approx(expected)
+    assert float(variable.numpy()[0]) == 2.0
+    average.step(100_000, 0.5)
+    average.finish()
+    assert float(variable.numpy()[0]) == pytest.approx(0.99 * expected + 0.01 * 2)
+
+
 def test_recipes_are_found_by_name() -> None:
     assert recipes.find("seed") is recipes.SEED
-    with pytest.raises(UsageError, match="choose fast, small, seed"):
+    with pytest.raises(UsageError, match="choose fast, small, seed, seed-plus"):
         recipes.find("slow")
