@@ -26,6 +26,8 @@ def train(arguments: list[str]) -> int:
     from rich.console import Console
     from rich.markup import escape
 
+    from contract import bundle
+
     with _quiet():
         from training import fit, job, machine, recipes
 
@@ -40,6 +42,8 @@ def train(arguments: list[str]) -> int:
         seed=chosen.seed,
         time_budget=chosen.time_budget,
         precision=precision,
+        patience=chosen.patience,
+        teacher=bundle.read(chosen.teacher) if chosen.teacher else None,
     )
     # the card is published: it names the data, not the folders of the machine that trained
     command = shlex.join(["kernelscope", "train", *(Path(a).name if os.sep in a else a for a in arguments)])
@@ -181,8 +185,15 @@ def _train_parser() -> argparse.ArgumentParser:
     add("--name", help="the model's name (that of the data)")
     add("--run", type=Path, metavar="DIR", help="for checkpoints and logs (runs/<name>-<recipe>)")
     add("--resume", action="store_true", help="go on with the run in that folder; start it if there is none")
-    add("--epochs", type=_positive, metavar="N", help="passes over the pictures (the recipe's)")
-    add("--batch-size", type=_positive, metavar="N", help="pictures a step (the recipe's)")
+    add("--epochs", type=_positive, metavar="N", help="passes over the pictures (the recipe's; more where few)")
+    add("--batch-size", type=_positive, metavar="N", help="pictures a step (the recipe's; less where few)")
+    add(
+        "--patience",
+        type=_natural,
+        metavar="N",
+        help="end soon after N epochs without a better one; 0: never (a third)",
+    )
+    add("--teacher", type=Path, metavar="BUNDLE", help="a bundle of the same classes to learn from as well")
     add("--seed", type=_natural, default=0, metavar="N", help="of weights, order and augmentation (0)")
     add("--time-budget", type=_duration, metavar="TIME", help="end within 90s, 30m or 2h, schedule included")
     add("--size", type=_size, metavar="HxW", help="bring pictures to this size (their own, 224 at most)")

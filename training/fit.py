@@ -12,13 +12,14 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import keras
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
+from contract import bundle
 from contract.errors import KernelscopeError, UsageError
 from training import checkpoint, networks
 from training.augment import Batch, Draw
@@ -26,6 +27,9 @@ from training.calibrate import cross_entropy
 from training.data import Dataset
 from training.progress import Log, Row
 from training.recipes import Recipe
+
+if TYPE_CHECKING:
+    from training.teacher import Teacher
 
 CHECKPOINT_SECONDS: Final = 60.0
 """A run that is killed loses at most about this much, and never more than an epoch."""
@@ -43,11 +47,14 @@ class Options:
     """What a run may set.
 
     Attributes:
-        epochs, batch_size: the recipe's own where None.
+        epochs, batch_size: the recipe's own where None, as `Recipe.suited` brings them to the data.
         seed: of initial weights, order and augmentation.
         time_budget: seconds in which the run shall end, None for no limit. The schedule follows whichever is further,
             the epochs or the clock, so that a run that is cut short has still come down to its last, lowest rate.
         precision: what layers compute in.
+        patience: epochs without a better one after which the rate comes down to its end and the run stops; a third of
+            the epochs, 5 at least, where None; 0 for never.
+        teacher: a bundle whose probabilities are learnt, together with the labels.
     """
 
     epochs: int | None = None
@@ -55,15 +62,27 @@ class Options:
     seed: int = 0
     time_budget: float | None = None
     precision: networks.Precision = "float32"
+    patience: int | None = None
+    teacher: bundle.Bundle | None = None
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A run's end: the model, its history, and how long it computed in all, pauses left out, in seconds."""
+    """A run's end.
+
+    Attributes:
+        model: with the weights of the best epoch.
+        history: one row an epoch.
+        seconds: how long it computed in all, pauses left out.
+        batch_size: pictures a step.
+        class_weights: by class, where they were not the same for all.
+    """
 
     model: keras.Model
     history: list[Row]
     seconds: float
+    batch_size: int
+    class_weights: npt.NDArray[np.float32] | None
 
 
 def fit(recipe: Recipe, data: Dataset, options: Options, folder: Path, *, resume: bool, console: Console) -> Trained:
@@ -87,6 +106,19 @@ def fit(recipe: Recipe, data: Dataset, options: Options, folder: Path, *, resume
         return _Run(recipe, data, options, folder, resume, console).run()
 
 
+def class_weights(labels: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.float32] | None:
+    """What a picture of each class counts in the loss, so that rare classes are learnt, too; 1 on average.
+
+    Inverse to the class's frequency, but no class counts more than ten times as much as the most frequent one: single
+    pictures would decide steps. None where no class is more than one and a half times as frequent as another.
+    """
+    counts = np.bincount(labels, minlength=classes)
+    if counts.max() <= 1.5 * counts.min():
+        return None
+    weights = np.minimum(counts.max() / np.maximum(counts, 1), 10.0)
+    return np.asarray(weights * len(labels) / (weights * counts).sum(), np.float32)
+
+
 def predict(model: keras.Model, pictures: Batch) -> npt.NDArray[np.float32]:
     """Logits, float32 (N, classes), of uint8 pictures (N, H, W, 3); computed in batches."""
     outputs = [
@@ -100,9 +132,11 @@ class _Run:
     def __init__(
         self, recipe: Recipe, data: Dataset, options: Options, folder: Path, resume: bool, console: Console
     ) -> None:
-        self.recipe, self.data, self.folder, self.console = recipe, data, folder, console
-        self.epochs = options.epochs or recipe.epochs
-        self.batch_size = min(options.batch_size or recipe.batch_size, len(data.train))
+        self.recipe = recipe = recipe.suited(len(data.train), options.epochs, options.batch_size)
+        self.data, self.folder, self.console = data, folder, console
+        self.epochs, self.batch_size = recipe.epochs, recipe.batch_size
+        self.patience = max(5, self.epochs // 3) if options.patience is None else options.patience
+        self.stalled = 0  # the epoch at which patience ran out
         self.seed, self.budget = options.seed, options.time_budget
         self.steps_an_epoch = len(data.train) // self.batch_size  # the last, smaller batch is left for next time
         keras.utils.set_random_seed(options.seed)
@@ -114,12 +148,17 @@ class _Run:
                 raise UsageError(
                     f"pictures of {height}x{width} are too small for the recipe {recipe.name}: give a larger --size"
                 ) from None
+        self.teacher = _teacher(options.teacher, data)
+        self.class_weights = class_weights(data.train.labels, len(data.labels))
         networks.whiten(self.model, data.train.images)
         self.optimiser = recipe.optimiser.make()
         self.optimiser.build(self.model.trainable_variables)
         self.model.compile(
             self.optimiser,
-            keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
+            keras.losses.CategoricalCrossentropy(
+                from_logits=True,
+                label_smoothing=0.0 if self.teacher else recipe.label_smoothing,  # a teacher's targets are soft
+            ),
             metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
         )
         self.averaging = recipe.averaging(self.model.weights) if recipe.averaging else None
@@ -134,12 +173,12 @@ class _Run:
 
     def run(self) -> Trained:
         if self.progress >= 1:  # a finished run is taken up: what comes after it can be done again
-            return Trained(self.model, self.history, self.seconds)
+            return self._trained()
         started, saved = time.monotonic() - self.seconds, time.monotonic()
         with Log(self.folder, self.console, self.history) as log, self._stoppable():
-            for x, y in self._batches():
+            for x, y, weights in self._batches():
                 self.optimiser.learning_rate = self.recipe.optimiser.rate * self.recipe.schedule.at(self.progress)
-                figures = np.array([float(v) for v in self.model.train_on_batch(x, y)])
+                figures = np.array([float(v) for v in self.model.train_on_batch(x, y, weights)])
                 if not np.isfinite(figures).all():
                     raise KernelscopeError(self._diverged(float(figures[0])))
                 # Keras returns the running mean since the metrics were reset; the reset is ours, at each step
@@ -156,6 +195,7 @@ class _Run:
                 log.step(self.step, self._expected_steps(), self._note())
                 if epoch_ends or ends:
                     log.epoch(self._end_epoch(), self.epochs)
+                    self._come_down_if_stalled()
                 if ends:
                     _assign(self.model.weights, self.best)
                 if epoch_ends or ends or self.stop.is_set() or time.monotonic() - saved > CHECKPOINT_SECONDS:
@@ -165,7 +205,10 @@ class _Run:
                     break
                 if self.stop.is_set():
                     raise Interrupted(f"stopped at step {self.step} and saved to {self.folder}")
-        return Trained(self.model, self.history, self.seconds)
+        return self._trained()
+
+    def _trained(self) -> Trained:
+        return Trained(self.model, self.history, self.seconds, self.batch_size, self.class_weights)
 
     @property
     def progress(self) -> float:
@@ -204,9 +247,19 @@ class _Run:
         self.sums = np.zeros(2)
         return row
 
+    def _come_down_if_stalled(self) -> None:
+        """Where no epoch was better for as long as patience lasts, let the run end soon, its schedule included."""
+        figures = [(row["validation_accuracy"], -row["validation_loss"]) for row in self.history]
+        since = len(figures) - 1 - max(range(len(figures)), key=figures.__getitem__)
+        end = self.history[-1]["epoch"] + max(1, self.patience // 3)
+        if self.patience and not self.stalled and since >= self.patience and end < self.epochs:
+            self.stalled = self.history[-1]["epoch"]
+            self.epochs = end
+            self.console.print(f"no better for {since} epochs: the run ends at epoch {end}", highlight=False)
+
     # --- batches
 
-    def _batches(self) -> Iterator[tuple[Batch, Batch]]:
+    def _batches(self) -> Iterator[tuple[Batch, Batch, Batch | None]]:
         """Batches from the present step on, without end; the next is made while one is trained on."""
         with ThreadPoolExecutor(1, thread_name_prefix="augment") as pool:
             step = self.step
@@ -217,7 +270,7 @@ class _Run:
                 coming = pool.submit(self._batch, step)
                 yield batch
 
-    def _batch(self, step: int) -> tuple[Batch, Batch]:
+    def _batch(self, step: int) -> tuple[Batch, Batch, Batch | None]:
         epoch, place = divmod(step, self.steps_an_epoch)
         order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.data.train))
         chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
@@ -225,8 +278,12 @@ class _Run:
         pictures: Batch = self.data.train.images[chosen]
         for transform in self.recipe.augmentation:
             pictures = transform(pictures, draw)
-        one_hot = np.eye(len(self.data.labels), dtype=np.float32)[self.data.train.labels[chosen]]
-        return pictures.astype(np.float32), one_hot
+        labels = self.data.train.labels[chosen]
+        targets = np.eye(len(self.data.labels), dtype=np.float32)[labels]
+        if self.teacher:
+            targets = self.teacher.targets(pictures, targets)
+        weights = None if self.class_weights is None else self.class_weights[labels]
+        return pictures.astype(np.float32), targets, weights
 
     # --- state
 
@@ -239,6 +296,7 @@ class _Run:
             "fit": self.data.fit,
             "seed": self.seed,
             "batch_size": self.batch_size,
+            "teacher": self.teacher.checksum if self.teacher else None,
         }
 
     def _save(self, *, done: bool) -> None:
@@ -250,6 +308,8 @@ class _Run:
             "seconds": self.seconds,
             "history": self.history,
             "sums": self.sums.tolist(),
+            "stalled": self.stalled,
+            "epochs": self.epochs,
             "done": done,
         }
         groups = {name: _arrays(group) for name, group in arrays.items()}
@@ -283,6 +343,9 @@ class _Run:
         self.best = found.arrays.get("best", [])
         self.step, self.seconds, self.history = notes["step"], notes["seconds"], notes["history"]
         self.sums = np.array(notes["sums"])
+        self.stalled = notes.get("stalled", 0)
+        if self.stalled:
+            self.epochs = notes["epochs"]
         self.console.print(f"resuming at step {self.step}, after {self.seconds:.0f} s of training", highlight=False)
 
     def _diverged(self, loss: float) -> str:
@@ -307,6 +370,14 @@ class _Run:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _teacher(of: bundle.Bundle | None, data: Dataset) -> Teacher | None:
+    if of is None:
+        return None
+    from training.teacher import Teacher  # here: a machine that only trains need not have onnxruntime
+
+    return Teacher(of, data)
 
 
 def _arrays(variables: list[Any]) -> list[npt.NDArray[Any]]:

@@ -92,7 +92,9 @@ def run(job: Job, console: Console) -> bundle.Bundle:
             "command": job.command,
             "seed": job.options.seed,
             "epochs": trained.history[-1]["epoch"],
-            "batch_size": job.options.batch_size or job.recipe.batch_size,
+            "batch_size": trained.batch_size,
+            **_lessons(job.options.teacher),
+            **_weights(trained, pictures.labels),
             "precision": job.options.precision,
             "seconds": round(trained.seconds, 1),
             "hardware": machine.hardware(),
@@ -110,6 +112,20 @@ def run(job: Job, console: Console) -> bundle.Bundle:
         ) from None
     (job.run / checkpoint.PUBLISHED).write_text(f"{made.folder}\n")
     return made
+
+
+def _lessons(teacher: bundle.Bundle | None) -> dict[str, str]:
+    if teacher is None:
+        return {}
+    card = teacher.card
+    return {"teacher": f"{card.name} {teacher.version}, {card.training.get('recipe')}, {card.cost.get('dtype')}"}
+
+
+def _weights(trained: fit.Trained, labels: tuple[str, ...]) -> dict[str, dict[str, float]]:
+    if trained.class_weights is None:
+        return {}
+    weights = trained.class_weights.tolist()
+    return {"class_weights": {label: round(weight, 3) for label, weight in zip(labels, weights, strict=True)}}
 
 
 def _publish(

@@ -22,6 +22,10 @@ from contract.images import Pixels
 Precision = Literal["float32", "mixed_bfloat16"]
 WHITENING: Final = "whitening"
 """The name of the layer that `whiten` sets."""
+_PLANE: Final = 48
+"""About the side that pictures have behind the whitening layer, where they are larger."""
+_WHITENING_VALUES: Final = 10**8
+"""How many values of patches are looked at."""
 
 
 class Network(Protocol):
@@ -77,12 +81,15 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Whitened:
-    """A whitening 2×2 convolution of fixed kernels, then groups of convolution, pooling, convolution.
+    """A whitening convolution of fixed kernels, then groups of convolution, pooling, convolution.
 
     The network of Jordan 2024 ("94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498) with ReLU in
     GELU's place, which quantises and converts. The normalisation
     has no scale (fixed at one), so that it commutes with max-pooling: trained behind the pooling, where it is cheaper,
     exported before it, where it folds away.
+
+    The whitening kernels are 2×2 up to a side of 71 pixels. Beyond, they stride, and are twice as wide as their stride,
+    so that what comes after them sees a plane of 36 to 71 either way, and a larger picture costs little more.
 
     Attributes:
         widths: kernels in each group.
@@ -112,7 +119,10 @@ class Whitened:
         x = inputs = keras.Input((*size, 3), name="images")
         # float32: whitening magnifies small differences, which bfloat16 would have rounded away
         x = layers.Rescaling(1 / 255, dtype="float32")(x)
-        whitening = layers.Conv2D(24, 2, padding="valid", dtype="float32", name=WHITENING)
+        stride = max(1, round(min(size) / _PLANE))
+        whitening = layers.Conv2D(
+            24 if stride == 1 else 48, 2 * stride, strides=stride, padding="valid", dtype="float32", name=WHITENING
+        )
         x = layers.ReLU()(whitening(x))
         whitening.kernel.trainable = False  # its bias is trained
         for group, width in enumerate(self.widths, 1):
@@ -172,25 +182,31 @@ def precision(policy: Precision) -> Iterator[None]:
 
 
 def whiten(model: keras.Model, pictures: Pixels, *, epsilon: float = 3e-5) -> None:
-    """Set the first convolution to the principal directions of 2×2 patches, at unit variance, and their negatives.
+    """Set the first convolution to the principal directions of patches, at unit variance, and their negatives.
 
     Args:
         model: a model with a layer named `WHITENING`; any other is left as it is.
-        pictures: uint8 (N, H, W, 3); the first 5,000 are used.
+        pictures: uint8 (N, H, W, 3); the first 5,000 are used, fewer where they are large.
         epsilon: added to the variances, of values in [0, 1], so that directions with next to none are not blown up.
     """
     if not any(layer.name == WHITENING for layer in model.layers):
         return
     layer = model.get_layer(WHITENING)
-    x = pictures[:5000].astype(np.float32) / 255
+    side, _, _, kernels = layer.kernel.shape
+    stride = layer.strides[0]
+    _, height, width, _ = pictures.shape
+    a_picture = (height // stride) * (width // stride) * side * side * 3
+    x = pictures[: max(1, min(5000, _WHITENING_VALUES // a_picture))].astype(np.float32) / 255
     mean = x.mean((0, 1, 2))
-    patches = np.lib.stride_tricks.sliding_window_view(x - mean, (2, 2), axis=(1, 2))  # (N, H-1, W-1, 3, 2, 2)
-    flat = patches.transpose(0, 1, 2, 4, 5, 3).reshape(-1, 12)
-    variances, directions = np.linalg.eigh(flat.T @ flat / len(flat))
-    kernels = (directions / np.sqrt(variances + epsilon)).reshape(2, 2, 3, 12)
-    kernels = np.concatenate([kernels, -kernels], axis=-1)
-    layer.kernel.assign(kernels)
-    layer.bias.assign(-np.einsum("yxck,c->k", kernels, mean))
+    windows = np.lib.stride_tricks.sliding_window_view(x - mean, (side, side), axis=(1, 2))
+    patches = windows[:, ::stride, ::stride]  # (N, rows, columns, 3, side, side)
+    flat = patches.transpose(0, 1, 2, 4, 5, 3).reshape(-1, side * side * 3)
+    variances, directions = np.linalg.eigh(flat.T @ flat / len(flat))  # in ascending order: the last matter most
+    scaled = (directions / np.sqrt(np.maximum(variances, 0) + epsilon))[:, -kernels // 2 :]
+    scaled = scaled.reshape(side, side, 3, kernels // 2)
+    both = np.concatenate([scaled, -scaled], axis=-1)
+    layer.kernel.assign(both)
+    layer.bias.assign(-np.einsum("yxck,c->k", both, mean))
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> keras.Model:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import keras
@@ -63,6 +63,9 @@ class Optimiser(Protocol):
     def make(self) -> keras.optimizers.Optimizer:
         """A fresh Keras optimiser at the peak rate."""
 
+    def at_batch(self, factor: float) -> Optimiser:
+        """This one for batches that are `factor` times as large."""
+
 
 @dataclass(frozen=True)
 class Adam:
@@ -73,6 +76,10 @@ class Adam:
     def make(self) -> keras.optimizers.Optimizer:
         """A fresh Keras Adam."""
         return keras.optimizers.Adam(self.rate)
+
+    def at_batch(self, factor: float) -> Adam:
+        """The same: Adam's steps do not grow with the gradient."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,10 @@ class Nesterov:
     def make(self) -> keras.optimizers.Optimizer:
         """A fresh optimiser."""
         return GroupedSGD(self.rate, self.momentum, decay=self.decay, offsets=self.offsets)
+
+    def at_batch(self, factor: float) -> Nesterov:
+        """With a rate in proportion (Goyal et al. 2017, arXiv:1706.02677)."""
+        return replace(self, rate=self.rate * factor)
 
 
 @keras.saving.register_keras_serializable("kernelscope")

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Final
 
 from contract.errors import UsageError
 from training import augment, networks, optimisers
+
+_STEPS: Final = 1000
+"""How many steps a run has at least, however few the pictures are; about what `fast` takes on CIFAR-10."""
+_STEPS_AN_EPOCH: Final = 32
+_SMALLEST_BATCH: Final = 64
+_MOST_EPOCHS: Final = 4
+"""So many times the recipe's own epochs, and no more."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +28,8 @@ class Recipe:
         augmentation: transforms applied to each training batch, in order.
         optimiser: with its peak rate.
         schedule: the rate's course over the run.
-        epochs: passes over the training pictures.
-        batch_size: pictures a step.
+        epochs: passes over the training pictures, of a set as large as CIFAR-10.
+        batch_size: pictures a step, for such a set.
         label_smoothing: the share of the target that is spread over all classes (arXiv:1512.00567).
         averaging: the slow weights that follow the fast ones and stay at the end; none where None.
     """
@@ -36,6 +44,24 @@ class Recipe:
     batch_size: int
     label_smoothing: float = 0.0
     averaging: type[optimisers.Averaging] | None = None
+
+    def suited(self, pictures: int, epochs: int | None = None, batch_size: int | None = None) -> Recipe:
+        """This recipe for that many training pictures: where they are few, smaller batches and more epochs.
+
+        `epochs` and `batch_size` hold where they are given. The rate goes with the batch, as far as the optimiser
+        wants it to.
+        """
+        size = batch_size or self.batch_size
+        while not batch_size and size > _SMALLEST_BATCH and pictures // size < _STEPS_AN_EPOCH:
+            size //= 2
+        size = min(size, pictures)
+        wanted = math.ceil(_STEPS / (pictures // size))
+        return replace(
+            self,
+            batch_size=size,
+            epochs=epochs or max(self.epochs, min(wanted, _MOST_EPOCHS * self.epochs)),
+            optimiser=self.optimiser.at_batch(size / self.batch_size),
+        )
 
 
 SEED: Final = Recipe(

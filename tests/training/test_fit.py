@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from contract.errors import DataError, KernelscopeError, UsageError
-from tests.tiny import class_folder
+from tests.tiny import class_folder, colour_bundle
 from training import augment, checkpoint, data, fit, networks, optimisers
 from training.pictures import Split
 from training.recipes import Recipe
@@ -51,7 +51,7 @@ def weights(trained: fit.Trained) -> list[np.ndarray]:
 
 
 def test_it_learns_and_logs(tmp_path: Path, pictures: data.Dataset) -> None:
-    trained = train(tmp_path, pictures)
+    trained = train(tmp_path, pictures, epochs=6)
     assert trained.history[-1]["validation_accuracy"] == 1
     with (tmp_path / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -112,6 +112,86 @@ def test_the_best_epoch_is_what_stays(tmp_path: Path, pictures: data.Dataset) ->
     assert accuracies[-1] < max(accuracies)
     answers = fit.predict(trained.model, pictures.validation.images).argmax(1)
     assert (answers == pictures.validation.labels).mean() == pytest.approx(max(accuracies))
+
+
+def test_a_stalled_run_comes_down_and_ends(tmp_path: Path, pictures: data.Dataset) -> None:
+    """Without a step that changes anything no epoch is better than the first."""
+    still = dataclasses.replace(TINY, averaging=None, optimiser=optimisers.Adam(0.0), schedule=optimisers.Cosine())
+    still = dataclasses.replace(still, network=_Frozen())
+    trained = train(tmp_path / "a", pictures, still, epochs=40, patience=6)
+    assert len(trained.history) == 1 + 6 + 2
+    assert trained.history[-1]["rate"] == 0
+    whole = train(tmp_path / "b", pictures, still, epochs=12, patience=0)
+    assert len(whole.history) == 12
+
+
+class _Frozen(networks.Whitened):
+    """A network whose statistics stand still, too."""
+
+    def build(self, size: tuple[int, int], classes: int, *, for_export: bool = False) -> keras.Model:
+        return networks.Whitened((8,), momentum=1.0).build(size, classes)
+
+
+def test_rare_classes_count_for_more() -> None:
+    assert fit.class_weights(np.repeat([0, 1, 2], [10, 10, 14]), 3) is None
+    weights = fit.class_weights(np.repeat([0, 1, 2], [10, 20, 40]), 3)
+    assert weights is not None
+    assert weights[0] / weights[2] == pytest.approx(4)
+    assert weights[1] / weights[2] == pytest.approx(2)
+    assert weights @ [10, 20, 40] == pytest.approx(70)  # 1 a picture
+    capped = fit.class_weights(np.repeat([0, 1], [2, 2000]), 2)
+    assert capped is not None
+    assert capped[0] / capped[1] == pytest.approx(10)
+
+
+def test_weights_reach_the_loss(tmp_path: Path, pictures: data.Dataset) -> None:
+    """Of two pictures' classes the rarer moves the network more: the first step differs from the unweighted one."""
+    few = np.flatnonzero((pictures.train.labels != 0) | (np.arange(len(pictures.train)) % 5 == 0))
+    uneven = dataclasses.replace(pictures, train=pictures.train.take(few))
+    weighted = train(tmp_path / "a", uneven, epochs=1)
+    assert weighted.class_weights is not None
+    assert weighted.class_weights[0] > 2 * weighted.class_weights[1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "class_weights", lambda labels, classes: None)
+        plain = train(tmp_path / "b", uneven, epochs=1)
+    assert weighted.history[0]["loss"] != plain.history[0]["loss"]
+
+
+def test_a_recipe_suits_the_number_of_pictures() -> None:
+    recipe = dataclasses.replace(TINY, epochs=25, batch_size=1024, optimiser=optimisers.Nesterov(rate=1.5))
+    whole = recipe.suited(45_000)
+    assert (whole.batch_size, whole.epochs, whole.optimiser.rate) == (1024, 25, 1.5)
+    some = recipe.suited(5_000)
+    assert (some.batch_size, some.epochs, some.optimiser.rate) == (128, 26, 1.5 / 8)
+    few = recipe.suited(300)
+    assert (few.batch_size, few.epochs, few.optimiser.rate) == (64, 100, 1.5 / 16)
+    assert recipe.suited(5).batch_size == 5
+    given = recipe.suited(300, 7, 256)
+    assert (given.batch_size, given.epochs, given.optimiser.rate) == (256, 7, 1.5 / 4)
+
+
+def test_a_teacher_is_learnt_from(tmp_path: Path, pictures: data.Dataset) -> None:
+    """One that answers by other labels than the training pictures': its pupil answers as it does."""
+    assert pictures.labels == ("blue", "green", "red")
+    taught = np.array([2, 1, 0])  # the colour model's outputs are red, green, blue, whatever they are called
+    held_out = Split(pictures.validation.images, taught[pictures.validation.labels])  # what the best epoch is judged by
+    labels = ("green", "red", "blue")
+    swapped = dataclasses.replace(pictures, labels=labels, validation=held_out)
+    of = colour_bundle(tmp_path / "models", height=16, width=16, labels=labels)
+    gentle = dataclasses.replace(TINY, optimiser=optimisers.Adam(0.01))
+    trained = train(tmp_path / "run", swapped, gentle, epochs=12, teacher=of)
+    answers = fit.predict(trained.model, pictures.train.images).argmax(1)
+    assert (answers == taught[pictures.train.labels]).mean() > 0.9
+    with pytest.raises(UsageError, match="with teacher"):
+        train(tmp_path / "run", swapped, gentle, epochs=12, resume=True)
+
+
+def test_a_teacher_of_something_else_is_refused(tmp_path: Path, pictures: data.Dataset) -> None:
+    with pytest.raises(UsageError, match="trained on the same classes"):
+        train(tmp_path / "a", pictures, teacher=colour_bundle(tmp_path / "models", height=16, width=16))
+    other = colour_bundle(tmp_path / "models", version=2, labels=pictures.labels)
+    with pytest.raises(UsageError, match="takes pictures of 8x8, the data are 16x16"):
+        train(tmp_path / "b", pictures, teacher=other)
 
 
 class _Spoiling:

@@ -68,6 +68,21 @@ def test_dirac_passes_channels_through() -> None:
     assert 0 < np.abs(kernel[..., 4:]).max() <= 1 / 6
 
 
+def test_large_pictures_are_whitened_in_strides() -> None:
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (20, 16, 16, 3), np.uint8)
+    pictures = np.stack([np.kron(x, np.ones((8, 8, 1), np.uint8)) for x in small])  # 128 pixels, smooth in blocks
+    model = Whitened((8, 8)).build((128, 128), 3)
+    networks.whiten(model, pictures)
+    layer = model.get_layer(networks.WHITENING)
+    assert layer.kernel.shape == (6, 6, 3, 48)
+    assert layer.strides == (3, 3)
+    before = keras.ops.conv(pictures.astype(np.float32) / 255, layer.kernel, strides=3) + layer.bias
+    flat = np.asarray(before)[..., :24].reshape(-1, 24)
+    np.testing.assert_allclose(np.cov(flat.T), np.eye(24), atol=0.05)
+    assert Whitened((8, 8)).build((224, 224), 3).count_params() < 20_000 + 8 * 48 * 9
+
+
 def test_precision_is_for_its_block_alone() -> None:
     before = keras.config.dtype_policy().name
     with networks.precision("mixed_bfloat16"):

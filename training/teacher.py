@@ -1,0 +1,58 @@
+"""A bundle that teaches: its probabilities are what another network is trained towards (Hinton et al. 2015).
+
+See arXiv:1503.02531, and Beyer et al. 2021, arXiv:2106.05237, for why the teacher sees each picture just as the pupil
+does, augmentation included.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from contract import bundle
+from contract.errors import UsageError
+from training import evaluate
+from training.augment import Batch
+from training.calibrate import softmax
+from training.data import Dataset
+
+SHARE: Final = 0.9
+"""How much of the target is the teacher's; the rest is the label's."""
+
+
+class Teacher:
+    """A bundle, run by onnxruntime beside the training.
+
+    Args:
+        of: a bundle with the data's classes and size.
+        data: what the pupil is trained on.
+
+    Raises:
+        UsageError: it has other classes, or takes pictures of another size.
+        BundleError: the model does not load.
+    """
+
+    def __init__(self, of: bundle.Bundle, data: Dataset) -> None:
+        if of.card.labels != data.labels:
+            raise UsageError(
+                f"{of.folder} knows the classes {', '.join(of.card.labels[:5])} ..., the data have "
+                f"{', '.join(data.labels[:5])} ...: a teacher must have been trained on the same classes"
+            )
+        if (of.card.height, of.card.width) != data.size:
+            raise UsageError(
+                f"{of.folder} takes pictures of {of.card.height}x{of.card.width}, the data are "
+                f"{data.size[0]}x{data.size[1]}: give --size {of.card.height}x{of.card.width}"
+            )
+        # half of the cores: the network that learns needs the others
+        self._session = evaluate.session(of, threads=max(1, (os.cpu_count() or 1) // 2))
+        self.checksum = hashlib.sha256(of.model.read_bytes()).hexdigest()
+
+    def targets(self, pictures: Batch, one_hot: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """What to train towards, (N, classes), for pictures (N, H, W, 3) of values 0 to 255 and their labels."""
+        pixels = pictures if pictures.dtype == np.uint8 else np.clip(np.rint(pictures), 0, 255).astype(np.uint8)
+        (logits,) = self._session.run([bundle.LOGITS], {bundle.INPUT: pixels})
+        return (SHARE * softmax(logits) + (1 - SHARE) * one_hot).astype(np.float32)
