@@ -27,6 +27,7 @@ ROOMS: Final = {
     "predict": _Room("service.cli", "say what is in picture files, without a server"),
     "train": _Room("training.cli", "labelled pictures in, a served model out", "[train]"),
     "evaluate": _Room("training.cli", "score a model on labelled pictures", "[train]"),
+    "compare": _Room("training.cli", "set two models side by side: accuracy, speed, size", "[train]"),
     "quantize": _Room("training.cli", "make a model's int8 form, smaller and faster", "[train]"),
 }
 

@@ -41,6 +41,8 @@ class Card:
         height, width: the input's size in pixels.
         fit: how a picture that has another shape takes this one.
         temperature: what the logits are divided by, inside the graph, before the softmax (Guo et al. 2017).
+        unsure_below: an answer whose probability is lower is called unsure; fitted on held-out pictures and on pictures
+            of nothing the model knows. 0 where it was not.
         data: the labelled pictures: name, checksum, counts a split.
         training: recipe, seed, epochs, wall time in seconds, hardware, versions, commit.
         accuracy: accuracy and calibration error in [0, 1] with the split and number of pictures they are from.
@@ -55,6 +57,7 @@ class Card:
     width: int
     fit: Fit = "crop"
     temperature: float = 1.0
+    unsure_below: float = 0.0
     data: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     accuracy: dict[str, Any] = field(default_factory=dict)
@@ -114,6 +117,8 @@ class Card:
             refuse(f"`fit` must be one of {', '.join(FITS)}")
         if not isinstance(self.temperature, int | float) or not self.temperature > 0:
             refuse("`temperature` must be a number above 0")
+        if not isinstance(self.unsure_below, int | float) or not 0 <= self.unsure_below <= 1:
+            refuse("`unsure_below` must be a probability, 0 to 1")
         for part in ("data", "training", "accuracy", "cost"):
             if not isinstance(getattr(self, part), dict):
                 refuse(f"`{part}` must be an object")

@@ -104,7 +104,7 @@ def predict(arguments: list[str]) -> int:
                     answers.error(path, pixels)
                 else:
                     ranked = sorted(zip(labels, next(found), strict=True), key=lambda pair: -pair[1])
-                    answers.add(path, ranked[: chosen.top_k])
+                    answers.add(path, ranked[: chosen.top_k], unsure=ranked[0][1] < of.card.unsure_below)
     return 1 if failed else 0
 
 
@@ -157,16 +157,18 @@ class _Answers:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def add(self, path: Path, top: list[tuple[str, float]]) -> None:
+    def add(self, path: Path, top: list[tuple[str, float]], *, unsure: bool) -> None:
         answer = {
             "file": str(path),
             "label": top[0][0],
             "probability": round(top[0][1], 6),
+            "unsure": unsure,
             "top": [{"label": label, "probability": round(probability, 6)} for label, probability in top],
         }
         (best, sure), *others = top
         rest = ", ".join(f"{label} {probability:.1%}" for label, probability in others)
-        self._print(answer, f"{path}  ", (best, "bold green"), f" {sure:.1%}  ", (rest, "dim"))
+        colour, doubt = ("bold yellow", ", unsure") if unsure else ("bold green", "")
+        self._print(answer, f"{path}  ", (best, colour), f" {sure:.1%}{doubt}  ", (rest, "dim"))
 
     def error(self, path: Path, why: str) -> None:
         self._print({"file": str(path), "error": why}, f"{path}  ", ("not read:", "red"), f" {why}")

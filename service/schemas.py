@@ -59,6 +59,7 @@ class Prediction(BaseModel):
     label: str
     index: int
     probability: float
+    unsure: bool = Field(description="whether the probability is below the threshold on the model's card")
     top: list[Answer]
 
 

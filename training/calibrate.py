@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -49,12 +50,34 @@ def temperature(logits: Floats, labels: npt.NDArray[np.int64]) -> float:
     return round(math.exp((low + high) / 2), 4)
 
 
-def expected_calibration_error(probabilities: Floats, labels: npt.NDArray[np.int64], bins: int = BINS) -> float:
-    """How far confidence and accuracy lie apart, on average over pictures, in [0, 1].
+@dataclass(frozen=True)
+class Bin:
+    """Pictures whose answers have about the same probability.
 
-    Pictures are sorted by the probability of their best class into bins of equal width (Guo et al. 2017, equation 3).
+    Attributes:
+        pictures: how many.
+        confidence: the mean probability of their answers; 0 where there are none.
+        accuracy: the share answered right; 0 where there are none.
     """
+
+    pictures: int
+    confidence: float
+    accuracy: float
+
+
+def reliability(probabilities: Floats, labels: npt.NDArray[np.int64], bins: int = BINS) -> list[Bin]:
+    """Pictures by the probability of their best class, in bins of equal width (Guo et al. 2017, figure 1)."""
     confidence = probabilities.max(1)
     right = probabilities.argmax(1) == labels
     place = np.minimum((confidence * bins).astype(int), bins - 1)
-    return float(sum(abs(float((right[place == b] - confidence[place == b]).sum())) for b in range(bins)) / len(labels))
+    there = [place == b for b in range(bins)]
+    return [
+        Bin(int(one.sum()), float(confidence[one].mean()), float(right[one].mean())) if one.any() else Bin(0, 0.0, 0.0)
+        for one in there
+    ]
+
+
+def expected_calibration_error(probabilities: Floats, labels: npt.NDArray[np.int64], bins: int = BINS) -> float:
+    """How far confidence and accuracy lie apart, on average over pictures, in [0, 1] (Guo et al. 2017, equation 3)."""
+    found = reliability(probabilities, labels, bins)
+    return sum(one.pictures * abs(one.accuracy - one.confidence) for one in found) / len(labels)

@@ -1,4 +1,4 @@
-"""`kernelscope train`, `kernelscope evaluate` and `kernelscope quantize`."""
+"""`kernelscope train`, `evaluate`, `compare` and `quantize`."""
 
 from __future__ import annotations
 
@@ -130,6 +130,63 @@ def evaluate(arguments: list[str]) -> int:
     return 0
 
 
+def compare(arguments: list[str]) -> int:
+    """Set two bundles side by side on the same pictures; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="kernelscope compare",
+        description="Set two bundles side by side on the same labelled pictures: accuracy, calibration, speed, size.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""examples:
+  kernelscope compare models/cifar10/1 models/cifar10/2 --data cifar10
+  kernelscope compare out/pets/1 out/pets/2 --data pets/ --json""",
+    )
+    add = parser.add_argument
+    add("first", type=Path, metavar="A", help="a folder models/<name>/<version>")
+    add("second", type=Path, metavar="B", help="another, of the same classes")
+    _add_pictures(parser)
+    chosen = parser.parse_args(arguments)
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from contract import bundle
+    from training import compare
+    from training.progress import counting
+
+    both = bundle.read(chosen.first), bundle.read(chosen.second)
+    with counting(Console(stderr=True), "reading pictures") as progress:
+        found = compare.compare(*both, chosen.data, chosen.split, progress)
+    if chosen.json:
+        print(json.dumps(found.describe()))
+        return 0
+    console = Console(highlight=False)
+    table = Table("", *(f"{of.folder.absolute().parent.name} {of.version or of.folder.name}" for of in both), box=None)
+    table.add_row(
+        "right",
+        *(
+            f"{score.accuracy:.2%} ({low:.2%} to {high:.2%})"
+            for score in found.scores
+            for low, high in [score.interval]
+        ),
+    )
+    table.add_row("right alone", *(f"{count:,} pictures" for count in found.only))
+    table.add_row("calibration error", *(f"{score.calibration_error:.2%}" for score in found.scores))
+    table.add_row("one picture, one thread", *(f"{value:.2f} ms" for value in found.speed.milliseconds))
+    table.add_row("model", *(f"{size / 1e6:.2f} MB" for size in found.size))
+    table.add_row("type", *(str(of.card.cost.get("dtype", "")) for of in both))
+    console.print(table)
+    middle, low, high = found.difference
+    sure = "more than chance" if found.p_value < 0.05 else "no more than chance may bring"
+    console.print(
+        f"on {found.scores[0].pictures:,} pictures of the {found.scores[0].split} split the second is right "
+        f"{100 * middle:+.2f} points as often (95 % interval {100 * low:+.2f} to {100 * high:+.2f}; "
+        f"McNemar's exact test: p = {found.p_value:.2g}, {sure}), and {found.speed.ratio:.2f} times as fast "
+        f"({found.speed.spread[0]:.2f} to {found.speed.spread[1]:.2f})",
+        soft_wrap=True,
+    )
+    return 0
+
+
 def quantize(arguments: list[str]) -> int:
     """Publish the int8 form of a bundle, if it is worth it; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -219,6 +276,12 @@ def _evaluate_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("bundle", type=Path, help="a folder models/<name>/<version>")
+    _add_pictures(parser)
+    return parser
+
+
+def _add_pictures(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add("--data", required=True, metavar="WHERE", help="cifar10, an image folder, an archive of one, or a .npz")
     add(
         "--split",
@@ -226,7 +289,6 @@ def _evaluate_parser() -> argparse.ArgumentParser:
         help="which pictures (test where there is one, else all)",
     )
     add("--json", action="store_true", help="print JSON")
-    return parser
 
 
 def _word(source: str) -> str:

@@ -16,7 +16,7 @@ import onnxruntime
 from contract import bundle
 from contract.errors import BundleError, DataError
 from contract.images import Pixels
-from training.calibrate import cross_entropy, expected_calibration_error, softmax
+from training.calibrate import Floats, cross_entropy, expected_calibration_error, softmax
 from training.pictures import Split
 
 _BATCH = 250
@@ -37,6 +37,9 @@ class Evaluation:
         uncalibrated_error: the same at temperature 1.
         per_class: recall of each class, by its label.
         confusion: int64 (classes, classes), rows being labels and columns answers.
+        labels: int64 (N,), of each picture.
+        logits: float32 (N, classes), before the temperature.
+        probabilities: (N, classes), after it.
     """
 
     split: str
@@ -48,6 +51,9 @@ class Evaluation:
     uncalibrated_error: float
     per_class: dict[str, float]
     confusion: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+    logits: npt.NDArray[np.float32]
+    probabilities: Floats
 
     def describe(self) -> dict[str, Any]:
         """What a card says of it; shares rounded to a hundredth of a percent."""
@@ -128,6 +134,9 @@ def evaluate(
             label: float(confusion[i, i] / of_class[i]) for i, label in enumerate(of.card.labels) if of_class[i]
         },
         confusion=confusion,
+        labels=split.labels,
+        logits=raw,
+        probabilities=probabilities,
     )
 
 

@@ -12,7 +12,6 @@ from typing import Any, Final
 import keras
 import numpy as np
 import onnx
-from keras import ops
 
 from contract import bundle
 from contract.errors import KernelscopeError
@@ -115,15 +114,3 @@ def write(proto: onnx.ModelProto, card: bundle.Card, folder: Path) -> bundle.Bun
     (folder / bundle.MODEL).write_bytes(proto.SerializeToString())
     (folder / bundle.CARD).write_text(card.to_json(), encoding="utf-8")
     return bundle.Bundle(folder, card)
-
-
-def multiply_adds(model: keras.Model) -> int:
-    """Multiply-adds of the convolutions and dense layers for one picture."""
-    total = 0
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Conv2D):
-            _, height, width, _ = layer.output.shape
-            total += height * width * int(np.prod(layer.kernel.shape))
-        elif isinstance(layer, keras.layers.Dense):
-            total += int(np.prod(ops.shape(layer.kernel)))
-    return total

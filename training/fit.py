@@ -249,8 +249,9 @@ class _Run:
 
     def _come_down_if_stalled(self) -> None:
         """Where no epoch was better for as long as patience lasts, let the run end soon, its schedule included."""
-        figures = [(row["validation_accuracy"], -row["validation_loss"]) for row in self.history]
-        since = len(figures) - 1 - max(range(len(figures)), key=figures.__getitem__)
+        # by accuracy alone: where all are right, the loss goes on falling for as long as one likes
+        figures = [row["validation_accuracy"] for row in self.history]
+        since = len(figures) - 1 - figures.index(max(figures))
         end = self.history[-1]["epoch"] + max(1, self.patience // 3)
         if self.patience and not self.stalled and since >= self.patience and end < self.epochs:
             self.stalled = self.history[-1]["epoch"]

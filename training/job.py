@@ -16,9 +16,9 @@ from rich.markup import escape
 from contract import bundle, repository
 from contract.errors import KernelscopeError
 from contract.images import Fit
-from training import calibrate, checkpoint, data, evaluate, export, fit, machine, report
+from training import calibrate, checkpoint, data, evaluate, export, fit, layers, machine, report, unknown
 from training.fit import Options
-from training.progress import counting
+from training.progress import Row, counting
 from training.recipes import Recipe
 
 _NAMED: Final = 3
@@ -78,6 +78,7 @@ def run(job: Job, console: Console) -> bundle.Bundle:
     reference = export.in_form(network, trained.model, classes, for_export=False)
     held_out = pictures.validation
     temperature = calibrate.temperature(fit.predict(reference, held_out.images), held_out.labels)
+    doubt = unknown.doubt(lambda images: fit.predict(reference, images), temperature, held_out)
     proto = export.convert(export.in_form(network, trained.model, classes, for_export=True), temperature)
     card = bundle.Card(
         name=name,
@@ -86,6 +87,7 @@ def run(job: Job, console: Console) -> bundle.Bundle:
         width=pictures.size[1],
         fit=job.fit,
         temperature=temperature,
+        unsure_below=doubt.threshold,
         data=pictures.describe(),
         training={
             "recipe": job.recipe.name,
@@ -104,7 +106,7 @@ def run(job: Job, console: Console) -> bundle.Bundle:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     try:
-        made = _publish(job, name, card, proto, reference, pictures, console)
+        made = _publish(job, name, card, proto, reference, doubt, pictures, trained.history, console)
     except OSError as error:
         raise KernelscopeError(
             f"{error.filename or job.output}: {error.strerror or error}; the trained network is kept in {job.run}: "
@@ -134,27 +136,31 @@ def _publish(
     card: bundle.Card,
     proto: onnx.ModelProto,
     reference: keras.Model,
+    doubt: unknown.Doubt,
     pictures: data.Dataset,
+    history: list[Row],
     console: Console,
 ) -> bundle.Bundle:
     """Write the bundle, check and score it, and give it a version."""
     held_out = pictures.validation
     with repository.staging(job.output, name) as staged:
         draft = export.write(proto, card, staged)
+        table = layers.table(reference)
         cost = {
             "parameters": reference.count_params(),
-            "multiply_adds": export.multiply_adds(reference),
+            "multiply_adds": sum(layer.multiply_adds for layer in table),
             "bytes": draft.model.stat().st_size,
             "dtype": "float32",
             "parity": export.check_parity(draft, reference, held_out.images),
             "latency_ms": round(evaluate.latency(draft), 2),
+            "layers": [layer.describe() for layer in table],
         }
         split, of = (pictures.test, "test") if pictures.test else (held_out, "validation")
         with counting(console, f"the {of} split") as progress:
             score = evaluate.evaluate(draft, split, of, progress)
-        card = dataclasses.replace(card, cost=cost, accuracy=score.describe())
+        card = dataclasses.replace(card, cost=cost, accuracy={**score.describe(), "unsure": doubt.describe()})
         export.write(proto, card, staged)
-        (staged / bundle.README).write_text(report.markdown(card), encoding="utf-8")
+        report.write(staged, card, score, split.images, history)
         return bundle.read(repository.publish(staged))
 
 

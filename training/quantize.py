@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import statistics
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +18,6 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -34,7 +31,7 @@ from rich.console import Console
 from contract import bundle, repository
 from contract.errors import KernelscopeError, UsageError
 from contract.images import Pixels
-from training import data, evaluate, export, report
+from training import compare, data, evaluate, export, report, unknown
 from training.pictures import Split
 from training.progress import counting
 
@@ -46,7 +43,6 @@ LEAST_GAIN: Final = 2.0
 PERCENTILE: Final = 99.99
 """Activations beyond this are clipped: the few largest would otherwise cost all others their resolution."""
 _BATCH: Final = 64
-_ROUNDS: Final = 15
 
 
 class NotWorthIt(KernelscopeError):
@@ -103,16 +99,10 @@ def convert(of: bundle.Bundle, pictures: Pixels, *, seed: int = 0) -> onnx.Model
         return onnx.load(made)
 
 
-def compare(before: bundle.Bundle, after: bundle.Bundle, split: Split) -> Gain:
+def measure(before: bundle.Bundle, after: bundle.Bundle, split: Split) -> Gain:
     """Score and time two bundles side by side, in turns, one thread, one picture a run."""
     accuracy = [evaluate.evaluate(one, split, "validation").accuracy for one in (before, after)]
-    sessions = [evaluate.session(one, threads=1) for one in (before, after)]
-    feed = {bundle.INPUT: split.images[:1]}
-    ratios = []
-    for _ in range(_ROUNDS):
-        slow, fast = (_seconds(session, feed) for session in sessions)
-        ratios.append(slow / fast)
-    return Gain(accuracy[0], accuracy[1], statistics.median(ratios))
+    return Gain(accuracy[0], accuracy[1], compare.speed(before, after).ratio)
 
 
 def check(gain: Gain) -> None:
@@ -161,11 +151,12 @@ def run(of: bundle.Bundle, source: str, output: Path, console: Console) -> bundl
     proto = convert(of, pictures.train.images)
     name = of.folder.absolute().parent.name
     with repository.staging(output, name) as staged:
-        gain = compare(of, export.write(proto, card, staged), pictures.validation)
+        gain = measure(of, export.write(proto, card, staged), pictures.validation)
         check(gain)
         split, which = (pictures.test, "test") if pictures.test else (pictures.validation, "validation")
         draft = bundle.Bundle(staged, card)
         score = evaluate.evaluate(draft, split, which)
+        doubt = unknown.doubt(lambda images: evaluate.logits(draft, images), card.temperature, pictures.validation)
         cost = {
             **card.cost,
             "dtype": "int8",
@@ -175,21 +166,16 @@ def run(of: bundle.Bundle, source: str, output: Path, console: Console) -> bundl
             "validation_accuracy_over_float32": round(gain.after - gain.before, 4),
         }
         card = dataclasses.replace(
-            card, cost=cost, accuracy=score.describe(), created=datetime.now(UTC).isoformat(timespec="seconds")
+            card,
+            unsure_below=doubt.threshold,
+            cost=cost,
+            accuracy={**score.describe(), "unsure": doubt.describe()},
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         export.write(proto, card, staged)
-        (staged / bundle.README).write_text(report.markdown(card), encoding="utf-8")
+        report.write(staged, card, score, split.images, [])
         console.print(
             f"{gain.speed:.2f} times as fast, validation accuracy {gain.before:.2%} before, {gain.after:.2%} after",
             highlight=False,
         )
         return bundle.read(repository.publish(staged))
-
-
-def _seconds(session: onnxruntime.InferenceSession, feed: dict[str, Pixels]) -> float:
-    times = []
-    for _ in range(20):
-        start = time.perf_counter()
-        session.run([bundle.PROBABILITIES], feed)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)

@@ -1,10 +1,157 @@
-"""The model card for people: what `card.json` says, as a page of Markdown."""
+"""What is told of a run: the card as a page of Markdown, and a page of HTML with plots beside it."""
 
 from __future__ import annotations
 
-from typing import Any
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any, Final
 
+import numpy as np
+
+from contract import bundle
 from contract.bundle import Card
+from contract.images import Pixels
+from training import plots
+from training.calibrate import reliability, softmax
+from training.evaluate import Evaluation
+from training.progress import Row
+
+FOLDER: Final = "report"
+PAGE: Final = "report.html"
+
+
+def write(folder: Path, card: Card, score: Evaluation, pictures: Pixels, history: list[Row]) -> None:
+    """Write `README.md` into a bundle's folder, and `report/report.html` with its plots.
+
+    Args:
+        folder: the bundle's, staged.
+        card: with accuracy and cost.
+        score: on the pictures that the card's accuracy is from.
+        pictures: those, uint8 (N, H, W, 3).
+        history: the run's epochs; none where there was no run, as for an int8 form.
+    """
+    (folder / bundle.README).write_text(markdown(card), encoding="utf-8")
+    images = {
+        "curves": plots.curves(history) if history else None,
+        "reliability": plots.reliability(
+            reliability(softmax(score.logits), score.labels), reliability(score.probabilities, score.labels)
+        ),
+        "confusion": plots.confusion(score.confusion, card.labels),
+        "mistakes": plots.mistakes(score, pictures, card.labels),
+    }
+    (folder / FOLDER).mkdir()
+    for name, image in images.items():
+        if image:
+            (folder / FOLDER / f"{name}.png").write_bytes(image)
+    page = html(card, score, [name for name, image in images.items() if image])
+    (folder / FOLDER / PAGE).write_text(page, encoding="utf-8")
+
+
+def html(card: Card, score: Evaluation, images: list[str]) -> str:
+    """The page; `images` names the plots that stand beside it."""
+    low, high = score.interval
+    cost = card.cost
+    tiles = (
+        (f"{score.accuracy:.2%}", f"of {score.pictures:,} {score.split} pictures right ({low:.2%} to {high:.2%})"),
+        (f"{score.calibration_error:.2%}", f"calibration error, {score.uncalibrated_error:.2%} before the temperature"),
+        (f"{cost['latency_ms']} ms", f"a picture on one thread, {cost['dtype']}"),
+        (f"{cost['bytes'] / 1e6:.1f} MB", f"{cost['parameters'] / 1e6:.2f} million parameters"),
+    )
+    sections = [
+        ("Epoch by epoch", _image("curves"), "curves" in images),
+        ("Does it know how sure it is?", _image("reliability") + _paragraphs(_doubt(card)), True),
+        ("What it takes for what", _image("confusion"), True),
+        ("Class by class", _per_class(card.labels, score), True),
+        ("The worst mistakes", _image("mistakes"), "mistakes" in images),
+        ("Layer by layer", _layers(cost.get("layers", [])), "layers" in cost),
+        ("Where it comes from", _table(("", ""), _facts(card.data, card.training, cost), "facts"), True),
+    ]
+    return _PAGE.substitute(
+        title=escape(card.name),
+        summary=escape(
+            f"Sorts pictures of {card.width}×{card.height} pixels into {len(card.labels)} classes. "
+            f"Made {card.created[:10]} by {card.training.get('command', '')}"
+        ),
+        tiles="".join(f"<div><b>{escape(big)}</b>{escape(small)}</div>" for big, small in tiles),
+        sections="".join(f"<h2>{escape(title)}</h2>{body}" for title, body, there in sections if there),
+    )
+
+
+def _image(name: str) -> str:
+    return f'<img src="{name}.png" alt="{name}">'
+
+
+def _paragraphs(lines: list[str]) -> str:
+    return "".join(f"<p>{escape(line)}</p>" for line in lines if line)
+
+
+def _per_class(labels: tuple[str, ...], score: Evaluation) -> str:
+    matrix = score.confusion
+    of_class, answered, right = matrix.sum(1), matrix.sum(0), np.diag(matrix)
+    rows = [
+        (
+            label,
+            f"{of_class[i]:,}",
+            f"{right[i] / of_class[i]:.1%}" if of_class[i] else "no pictures",
+            f"{right[i] / answered[i]:.1%}" if answered[i] else "never answered",
+        )
+        for i, label in enumerate(labels)
+    ]
+    return _table(("class", "pictures", "of them answered right (recall)", "of its answers right (precision)"), rows)
+
+
+def _layers(layers: list[dict[str, Any]]) -> str:
+    rows = []
+    for layer in layers:
+        window = f"{layer['kernel']}×{layer['kernel']}" if layer["kernel"] else ""
+        height, width, channels = layer["output"]
+        rows.append(
+            (
+                layer["name"],
+                layer["kind"],
+                window,
+                str(layer["stride"]) if layer["kernel"] else "",
+                str(layer["padding"]) if layer["kernel"] else "",
+                f"{height}×{width}×{channels}",
+                str(layer["receptive_field"]),
+                f"{layer['parameters']:,}",
+                f"{layer['multiply_adds']:,}",
+            )
+        )
+    head = ("layer", "kind", "kernel k", "stride s", "padding p", "output", "sees", "parameters", "multiply-adds")
+    return (
+        "<p>A window that slides over m pixels leaves (m + p - k)/s + 1; <i>sees</i> is the receptive field, the side "
+        "in pixels of what one value depends on; a normalisation counts with the layer before it.</p>"
+        + _table(head, rows)
+    )
+
+
+def _table(head: tuple[str, ...], rows: list[Any], kind: str = "figures") -> str:
+    top = "".join(f"<th>{escape(cell)}</th>" for cell in head) if any(head) else ""
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="wide"><table class="{kind}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+_PAGE: Final = Template("""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>$title</title><style>
+:root { color-scheme: light dark; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(12rem, 1fr)); gap: 1rem; margin: 1.5rem 0; }
+.tiles div { border: 1px solid #8884; border-radius: .5rem; padding: .8rem 1rem; font-size: .85rem; }
+.tiles b { display: block; font-size: 1.7rem; }
+img { max-width: 100%; background: white; border-radius: .5rem; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; }
+td, th { padding: .2rem .8rem .2rem 0; text-align: left; border-bottom: 1px solid #8883; vertical-align: top; }
+.figures td:not(:first-child) { font-variant-numeric: tabular-nums; }
+.facts td:first-child { white-space: nowrap; } .facts td { overflow-wrap: anywhere; }
+</style></head><body>
+<h1>$title</h1><p>$summary</p><div class="tiles">$tiles</div>
+$sections
+</body></html>
+""")
 
 
 def markdown(card: Card) -> str:
@@ -23,6 +170,7 @@ def markdown(card: Card) -> str:
         f"{accuracy['calibration_error']:.2%} (before the temperature of {card.temperature}: "
         f"{accuracy['uncalibrated_error']:.2%}).",
         "",
+        *_doubt(card),
         "| class | answered right |",
         "|---|---|",
         *(f"| {label} | {share:.1%} |" for label, share in accuracy["per_class"].items()),
@@ -34,6 +182,19 @@ def markdown(card: Card) -> str:
         f"Made {card.created[:10]} by `{training['command']}`.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _doubt(card: Card) -> list[str]:
+    found = card.accuracy.get("unsure")
+    if not found:
+        return []
+    unknown = ", ".join(f"{share:.0%} of {kind}" for kind, share in found["unknown"].items())
+    return [
+        f"An answer of a probability below {card.unsure_below:g} is called unsure: {found['right']:.1%} of the "
+        f"held-out pictures that it answers right, {found['wrong']:.0%} of those that it answers wrong, and of "
+        f"pictures of nothing it knows {unknown}.",
+        "",
+    ]
 
 
 _FITS = {

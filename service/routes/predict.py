@@ -114,7 +114,8 @@ def _prediction(served: Served, probabilities: Probabilities, count: int) -> dic
     labels, values = served.card.labels, probabilities.tolist()
     ranked = sorted(range(len(values)), key=values.__getitem__, reverse=True)[:count]  # equals stay in order
     top = [{"label": labels[index], "index": index, "probability": round(values[index], 6)} for index in ranked]
-    return {"model": served.name, "version": served.version, **top[0], "top": top}
+    unsure = values[ranked[0]] < served.card.unsure_below
+    return {"model": served.name, "version": served.version, **top[0], "unsure": unsure, "top": top}
 
 
 def _error(error: PictureError | Refusal | Exception) -> dict[str, Any]:

@@ -38,6 +38,8 @@ def test_unknown_keys_of_a_card_are_left_out() -> None:
         ({"fit": "stretch"}, "crop, squash, letterbox"),
         ({"temperature": 0}, "temperature"),
         ({"temperature": "hot"}, "temperature"),
+        ({"unsure_below": 1.5}, "unsure_below"),
+        ({"unsure_below": None}, "unsure_below"),
         ({"name": ""}, "name"),
     ],
 )

@@ -25,6 +25,14 @@ def test_predict_as_json_lines(colours: Path, tmp_path: Path) -> None:
     assert {Path(answer["file"]).stem: answer["label"] for answer in answers} == {"blue": "blue", "red": "red"}
 
 
+def test_predict_says_what_it_is_unsure_of(tmp_path: Path) -> None:
+    colour_bundle(tmp_path / "models", unsure_below=1.0)
+    (tmp_path / "red.png").write_bytes(picture("red"))
+    words = ("predict", str(tmp_path / "red.png"), "--models", str(tmp_path / "models"))
+    assert json.loads(kernelscope(*words, "--json").stdout)["unsure"] is True
+    assert ", unsure" in kernelscope(*words).stdout
+
+
 def test_predict_globs_and_tables(colours: Path, tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "down"
     folder.mkdir(parents=True)

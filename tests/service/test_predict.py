@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import base64
+import io
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.conftest import Server
 from tests.contract.test_images import png_of_size
-from tests.tiny import picture
+from tests.tiny import colour_bundle, picture
 
 
 def b64(data: bytes) -> str:
@@ -35,6 +39,24 @@ def test_three_forms_of_one_picture_get_one_answer(server: Server) -> None:
     assert (first["label"], first["index"]) == ("red", 0)
     assert first["top"][0] == {key: first[key] for key in ("label", "index", "probability")}
     assert sum(answer["probability"] for answer in first["top"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_an_answer_below_the_threshold_is_unsure(tmp_path: Path, serve: Callable[..., Server]) -> None:
+    """Both ways to ask, alone and among others."""
+    colour_bundle(tmp_path, unsure_below=0.9)
+    client = serve("--models", str(tmp_path)).client
+    grey = io.BytesIO()
+    Image.new("RGB", (8, 8), (120, 110, 110)).save(grey, "PNG")
+    for content, unsure in ((picture("red"), False), (grey.getvalue(), True)):
+        first = client.post("/predict", content=content).json()
+        assert (first["label"], first["unsure"]) == ("red", unsure)
+        (again,) = client.post("/predict/batch", files=[("file", content)]).json()["predictions"]
+        assert again["unsure"] is unsure
+        assert client.post("/predict?top_k=1", content=content).json()["unsure"] is unsure
+
+
+def test_a_model_without_a_threshold_is_never_unsure(server: Server) -> None:
+    assert server.client.post("/predict", content=picture("green")).json()["unsure"] is False
 
 
 def test_top_k(server: Server) -> None:

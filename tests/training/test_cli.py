@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from PIL import Image
 
 from contract import bundle
 from tests.conftest import Server, command
@@ -62,12 +64,30 @@ def test_a_bundle_has_all_that_the_plan_names(made: bundle.Bundle) -> None:
     assert card.accuracy["split"] == "test"
     assert card.accuracy["pictures"] == 39
     assert card.cost["parity"] < 1e-4
-    assert card.cost["multiply_adds"] > 1e6
+    assert card.cost["multiply_adds"] == sum(layer["multiply_adds"] for layer in card.cost["layers"]) > 1e6
+    assert card.cost["parameters"] == sum(layer["parameters"] for layer in card.cost["layers"])
+    assert 0 <= card.unsure_below <= 1
+    assert set(card.accuracy["unsure"]) == {"right", "wrong", "unknown"}
     assert card.data["train"] + card.data["validation"] == 120
     assert str(made.folder.parent.parent.parent) not in card.to_json()
     assert "answered right" in (made.folder / bundle.README).read_text()
     model = onnx.load(made.model)
     assert json.loads({entry.key: entry.value for entry in model.metadata_props}["card"]) == json.loads(card.to_json())
+
+
+def test_the_report_shows_the_run(made: bundle.Bundle) -> None:
+    folder = made.folder / "report"
+    page = (folder / "report.html").read_text()
+    plots = sorted(path.stem for path in folder.glob("*.png"))
+    assert [name for name in ("confusion", "curves", "reliability") if name not in plots] == []
+    assert sorted(set(re.findall(r'<img src="(\w+)\.png"', page))) == plots
+    for path in folder.glob("*.png"):
+        with Image.open(path) as image:
+            assert min(image.size) > 100
+    assert f"{made.card.accuracy['accuracy']:.2%}" in page
+    for layer in made.card.cost["layers"]:
+        assert f"<td>{layer['name']}</td>" in page
+    assert "32×32×" in page or "31×31×" in page
 
 
 def test_the_graph_is_folded(made: bundle.Bundle) -> None:
@@ -99,7 +119,7 @@ def test_it_is_served(made: bundle.Bundle, serve: Callable[..., Server]) -> None
 def test_evaluating_prints_what_the_card_says(made: bundle.Bundle, place: Path) -> None:
     done = kernelscope(place, "evaluate", str(made.folder), "--data", "colours", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == made.card.accuracy
+    assert json.loads(done.stdout) == {key: made.card.accuracy[key] for key in made.card.accuracy if key != "unsure"}
     shown = kernelscope(place, "evaluate", str(made.folder), "--data", "colours")
     assert f"{made.card.accuracy['accuracy']:.2%} of 39 pictures" in shown.stdout
 

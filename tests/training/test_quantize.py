@@ -66,13 +66,13 @@ def test_what_is_worth_it_is_published_and_what_is_not_is_not(
     made: bundle.Bundle, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     console = Console(file=io.StringIO())
-    monkeypatch.setattr(quantize, "compare", lambda *_: quantize.Gain(0.9, 0.899, 2.5))
+    monkeypatch.setattr(quantize, "measure", lambda *_: quantize.Gain(0.9, 0.899, 2.5))
     version = quantize.run(made, str(place / "colours"), place / "models", console)
     assert version.version == 2
     assert version.card.cost["dtype"] == "int8"
     assert version.card.cost["speed_over_float32"] == 2.5
     for gain, says in ((quantize.Gain(0.9, 0.89, 3.0), "loses 1.00%"), (quantize.Gain(0.9, 0.9, 1.4), "1.40 times")):
-        monkeypatch.setattr(quantize, "compare", lambda *_, gain=gain: gain)
+        monkeypatch.setattr(quantize, "measure", lambda *_, gain=gain: gain)
         with pytest.raises(quantize.NotWorthIt, match=says):
             quantize.run(made, str(place / "colours"), place / "models", console)
     assert repository.models(place / "models") == {"colours": [1, 2]}
@@ -90,6 +90,6 @@ def test_the_gain_is_measured_side_by_side(tmp_path: Path) -> None:
     of = colour_bundle(tmp_path)
     pictures = np.zeros((4, 8, 8, 3), np.uint8)
     pictures[..., 0] = 250
-    gain = quantize.compare(of, of, Split(pictures, np.zeros(4, np.int64)))
+    gain = quantize.measure(of, of, Split(pictures, np.zeros(4, np.int64)))
     assert (gain.before, gain.after) == (1, 1)
     assert 0.3 < gain.speed < 3

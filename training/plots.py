@@ -1,0 +1,112 @@
+"""The report's plots, as PNG files."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any, Final
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from contract.images import Pixels
+from training.calibrate import Bin
+from training.evaluate import Evaluation
+from training.progress import Row
+
+_BLUE, _ORANGE, _GREY = "#2f6fb3", "#d9822b", "#8a8f98"
+_MOST_NAMES: Final = 40
+"""Beyond so many classes their names would cover each other."""
+_MOST_NUMBERS: Final = 15
+_TILES: Final = 24
+_STYLE: Final[dict[Any, Any]] = {
+    "figure.dpi": 110,
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "axes.axisbelow": True,
+}
+
+
+def curves(history: list[Row]) -> bytes:
+    """Accuracy, loss and learning rate, epoch by epoch."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure((9, 3), layout="constrained")
+        accuracy, loss, rate = figure.subplots(1, 3)
+        epochs = [row["epoch"] for row in history]
+        for axes, name in ((accuracy, "accuracy"), (loss, "loss")):
+            axes.plot(epochs, [row[name] for row in history], color=_GREY, label="training, as augmented")
+            axes.plot(epochs, [row[f"validation_{name}"] for row in history], color=_BLUE, label="held out")
+            axes.set_title(name)
+        accuracy.yaxis.set_major_formatter("{x:.0%}")
+        accuracy.legend(frameon=False)
+        rate.plot(epochs, [row["rate"] for row in history], color=_ORANGE)
+        rate.set_title("learning rate")
+        for axes in (accuracy, loss, rate):
+            axes.set_xlabel("epoch")
+        return _png(figure)
+
+
+def reliability(before: list[Bin], after: list[Bin]) -> bytes:
+    """Accuracy over confidence, before and after the temperature; on the diagonal they are the same."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure((7, 3.4), layout="constrained")
+        for axes, bins, title in zip(figure.subplots(1, 2), (before, after), ("before", "after"), strict=True):
+            most = max(one.pictures for one in bins)
+            full = [one for one in bins if one.pictures]
+            places = [(place + 0.5) / len(bins) for place, one in enumerate(bins) if one.pictures]
+            # the fuller the bin, the darker its bar: nearly empty ones say little
+            colours = [(0.18, 0.43, 0.70, 0.25 + 0.75 * (one.pictures / most) ** 0.3) for one in full]
+            axes.bar(places, [one.accuracy for one in full], 0.92 / len(bins), color=colours)
+            axes.plot([0, 1], [0, 1], color=_ORANGE, linewidth=1)
+            axes.plot([one.confidence for one in full], [one.accuracy for one in full], ".", color="black")
+            axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="probability of the answer", ylabel="share answered right")
+            axes.set_title(f"{title} the temperature")
+        return _png(figure)
+
+
+def confusion(matrix: Any, labels: tuple[str, ...]) -> bytes:
+    """Rows are labels, columns answers; each row's shares."""
+    with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
+        side = min(12.0, 2.5 + 0.42 * len(labels))
+        figure = Figure((side, side), layout="constrained")
+        axes = figure.subplots()
+        share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+        axes.imshow(share**0.5, cmap="Blues", vmin=0, vmax=1)  # the root, or single mistakes would not be seen
+        axes.set(xlabel="answer", ylabel="label")
+        if len(labels) <= _MOST_NAMES:
+            axes.set_xticks(range(len(labels)), labels, rotation=90)
+            axes.set_yticks(range(len(labels)), labels)
+        if len(labels) <= _MOST_NUMBERS:
+            for row, column in np.argwhere(matrix > 0):
+                colour = "white" if share[row, column] > 0.4 else "black"
+                axes.text(column, row, matrix[row, column], ha="center", va="center", color=colour, fontsize=7)
+        return _png(figure)
+
+
+def mistakes(score: Evaluation, pictures: Pixels, labels: tuple[str, ...]) -> bytes | None:
+    """The wrong answers of the highest probability, as pictures; None where all are right."""
+    answers, sure = score.probabilities.argmax(1), score.probabilities.max(1)
+    wrong = np.flatnonzero(answers != score.labels)
+    worst = wrong[np.argsort(-sure[wrong], kind="stable")][:_TILES]
+    if not len(worst):
+        return None
+    columns = min(8, len(worst))
+    rows = -(-len(worst) // columns)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure((1.15 * columns, 1.5 * rows), layout="constrained")
+        tiles = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes in tiles:
+            axes.axis("off")
+        for axes, index in zip(tiles, worst, strict=False):
+            axes.imshow(pictures[index])
+            axes.set_title(f"{labels[score.labels[index]]}\n{labels[answers[index]]}? {sure[index]:.0%}", fontsize=7)
+        return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    out = BytesIO()
+    figure.savefig(out, format="png", metadata={"Software": None})
+    return out.getvalue()
