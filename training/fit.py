@@ -301,7 +301,12 @@ class _Run:
         }
 
     def _save(self, *, done: bool) -> None:
-        arrays = {"weights": self.model.weights, "optimiser": self.optimiser.variables, "best": self.best}
+        arrays = {
+            "weights": self.model.weights,
+            "optimiser": self.optimiser.variables,
+            "best": self.best,
+            "draws": _draws(self.model),
+        }
         if self.averaging:
             arrays["slow"] = self.averaging.slow
         state = {
@@ -342,6 +347,7 @@ class _Run:
         if self.averaging:
             self.averaging.slow = [keras.ops.convert_to_tensor(value) for value in found.arrays["slow"]]
         self.best = found.arrays.get("best", [])
+        _assign(_draws(self.model), found.arrays.get("draws", []))
         self.step, self.seconds, self.history = notes["step"], notes["seconds"], notes["history"]
         self.sums = np.array(notes["sums"])
         self.stalled = notes.get("stalled", 0)
@@ -379,6 +385,11 @@ def _teacher(of: bundle.Bundle | None, data: Dataset) -> Teacher | None:
     from training.teacher import Teacher  # here: a machine that only trains need not have onnxruntime
 
     return Teacher(of, data)
+
+
+def _draws(model: keras.Model) -> list[Any]:
+    """The states of what draws in the graph, which Keras does not count among a model's weights: dropout's."""
+    return [layer.seed_generator.state for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
 
 
 def _arrays(variables: list[Any]) -> list[npt.NDArray[Any]]:

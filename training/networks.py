@@ -164,7 +164,7 @@ class Dirac(keras.initializers.Initializer):  # type: ignore[misc]  # keras is u
         for channel in range(min(channels, kernels)):
             passed[height // 2, width // 2, channel, channel] = 1
         keep = (np.arange(kernels) >= channels).astype(np.float32)
-        return ops.cast(noise, "float32") * keep + passed
+        return ops.cast(noise, "float32") * ops.convert_to_tensor(keep) + ops.convert_to_tensor(passed)
 
     def _seed(self) -> int:
         return int(np.random.randint(2**31))  # NumPy's global state, which `keras.utils.set_random_seed` has set

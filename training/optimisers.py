@@ -220,4 +220,4 @@ def _mixed(slow: list[Any], fast: list[Any], keep: float) -> list[Any]:
 
 def _assign(variables: list[Any], values: list[Any]) -> None:
     for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
+        variable.assign(ops.copy(value))  # JAX's step takes over the array that a variable holds

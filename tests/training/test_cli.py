@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +28,18 @@ def lenient(*words: str) -> list[str]:
     return [word for word in command(*words) if word not in {"-W", "error"}]
 
 
-def kernelscope(where: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(lenient(*words), cwd=where, capture_output=True, text=True, check=False, timeout=280)
+def kernelscope(
+    where: Path, *words: str, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        lenient(*words),
+        cwd=where,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +100,25 @@ def test_the_report_shows_the_run(made: bundle.Bundle) -> None:
     for layer in made.card.cost["layers"]:
         assert f"<td>{layer['name']}</td>" in page
     assert "32×32×" in page or "31×31×" in page
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_another_backend_trains_and_tensorflow_exports(place: Path, backend: str) -> None:
+    if find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    words = ("train", "--data", "colours", "--output", f"out-{backend}", "--run", f"runs/{backend}", "--epochs", "2")
+    trained = kernelscope(place, *words, "--batch-size", "16", environment={"KERAS_BACKEND": backend})
+    assert trained.returncode == 1, trained.stdout + trained.stderr
+    assert f"export needs Keras on TensorFlow, this is {backend}" in trained.stderr
+    assert "epoch   2/2" in trained.stdout
+    done = kernelscope(place, *words, "--batch-size", "16", "--resume")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "epoch" not in done.stdout
+    card = bundle.read(place / f"out-{backend}" / "colours" / "1").card
+    assert card.cost["parity"] < 1e-4
+    rows = (place / "runs" / backend / "log.csv").read_text().splitlines()
+    held_out = float(rows[2].split(",")[5])
+    assert held_out == pytest.approx(card.accuracy["accuracy"], abs=0.35)  # the weights came over
 
 
 def test_the_graph_is_folded(made: bundle.Bundle) -> None:

@@ -68,17 +68,31 @@ def test_a_seed_repeats_and_another_differs(tmp_path: Path, pictures: data.Datas
     assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-@pytest.mark.parametrize("averaging", [optimisers.Lookahead, optimisers.MovingAverage])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        TINY,
+        dataclasses.replace(TINY, averaging=optimisers.MovingAverage),
+        dataclasses.replace(
+            TINY,
+            network=networks.Pairs((8, 8), dropout=(0.3, 0.3)),
+            optimiser=optimisers.Adam(),
+            averaging=optimisers.Lookahead,
+        ),
+    ],
+    ids=["lookahead", "moving average", "dropout"],
+)
 @pytest.mark.parametrize("at", [3, 6, 10])
 def test_a_run_that_is_stopped_and_resumed_ends_as_the_whole_one(
     tmp_path: Path,
     pictures: data.Dataset,
     monkeypatch: pytest.MonkeyPatch,
     at: int,
-    averaging: type[optimisers.Averaging],
+    recipe: Recipe,
 ) -> None:
     monkeypatch.setattr(optimisers.MovingAverage, "every", 2)
-    recipe = dataclasses.replace(TINY, averaging=averaging)
+    averaging = recipe.averaging
+    assert averaging
     whole = train(tmp_path / "whole", pictures, recipe, epochs=3)
     step = averaging.step
 

@@ -47,7 +47,7 @@ def test_whitening_makes_patches_uncorrelated_and_of_unit_variance() -> None:
     model = Whitened((8,)).build((32, 32), 3)
     networks.whiten(model, pictures)
     layer = model.get_layer(networks.WHITENING)
-    out = np.asarray(layer(pictures.astype(np.float32) / 255)).reshape(-1, 24)
+    out = keras.ops.convert_to_numpy(layer(pictures.astype(np.float32) / 255)).reshape(-1, 24)
     np.testing.assert_allclose(out.mean(0), 0, atol=0.02)
     np.testing.assert_allclose(np.cov(out[:, :12].T), np.eye(12), atol=0.05)
     np.testing.assert_allclose(out[:, 12:], -out[:, :12], atol=1e-4)
@@ -78,7 +78,7 @@ def test_large_pictures_are_whitened_in_strides() -> None:
     assert layer.kernel.shape == (6, 6, 3, 48)
     assert layer.strides == (3, 3)
     before = keras.ops.conv(pictures.astype(np.float32) / 255, layer.kernel, strides=3) + layer.bias
-    flat = np.asarray(before)[..., :24].reshape(-1, 24)
+    flat = keras.ops.convert_to_numpy(before)[..., :24].reshape(-1, 24)
     np.testing.assert_allclose(np.cov(flat.T), np.eye(24), atol=0.05)
     assert Whitened((8, 8)).build((224, 224), 3).count_params() < 20_000 + 8 * 48 * 9
 
