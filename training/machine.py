@@ -27,8 +27,18 @@ def hardware() -> str:
 
 def accelerator() -> str:
     """What Keras' backend computes on beside the CPU, in its words; empty where there is nothing."""
+    if keras.backend.backend() == "torch":  # which has no list of devices in Keras
+        return _torch_device()
     devices = [device for device in keras.distribution.list_devices() if not device.startswith("cpu")]
     return ", ".join(devices)
+
+
+def _torch_device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return f"gpu:0 ({torch.cuda.get_device_name()})"
+    return "mps" if torch.backends.mps.is_available() else ""
 
 
 def best_precision() -> Precision:

@@ -1,23 +1,26 @@
 """Labelled pictures, decoded: many small files -> a few arrays, cached.
 
-The cache is one array a split in `cache_folder()`, keyed by the source's checksum and the decoding's rules.
+The cache is a folder of plain arrays in `cache_folder()`, keyed by the source's checksum and the decoding's rules.
+Pictures that are more than memory holds are written there as they are decoded, and read from there while training.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import shutil
 import statistics
 import tempfile
-import zipfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +31,8 @@ from contract.errors import DataError, PictureError
 
 _LARGEST_SIDE: Final = 224
 """Pictures larger than this are shrunk to it unless a size is asked for."""
-_CACHE_FORMAT: Final = 2
+_CACHE_FORMAT: Final = 3
+_NOTES: Final = "notes.json"
 
 _A = TypeVar("_A")
 _B = TypeVar("_B")
@@ -37,9 +41,30 @@ Progress = Callable[[int, int], None]
 """Called with pictures done and pictures in all."""
 
 
+class Rows:
+    """Some rows of an array on disk, in some order: read when they are asked for.
+
+    It stands in for an array as far as pictures are used as one: length, shape, type, and indexing by position.
+    """
+
+    def __init__(self, array: images.Pixels, index: npt.NDArray[np.integer[Any]]) -> None:
+        self._array, self._index = array, index
+        self.shape = (len(index), *array.shape[1:])
+        self.dtype, self.ndim, self.size = array.dtype, array.ndim, math.prod(self.shape)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, place: Any) -> images.Pixels:
+        return np.asarray(self._array[self._index[place]])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.asarray(self[:], dtype)
+
+
 @dataclass(frozen=True)
 class Split:
-    """Pictures: uint8 (N, H, W, 3) RGB. Labels: int64 (N,), indices into the data's class names."""
+    """Pictures: uint8 (N, H, W, 3) RGB, in memory or on disk. Labels: int64 (N,), indices into the class names."""
 
     images: images.Pixels
     labels: npt.NDArray[np.int64]
@@ -48,8 +73,10 @@ class Split:
         return len(self.labels)
 
     def take(self, index: npt.NDArray[np.integer[Any]]) -> Split:
-        """The pictures at those positions."""
-        return Split(self.images[index], self.labels[index])
+        """The pictures at those positions; where they are on disk, they stay there."""
+        on_disk = isinstance(self.images, np.memmap | Rows)
+        pictures = cast("images.Pixels", Rows(self.images, index)) if on_disk else self.images[index]
+        return Split(pictures, self.labels[index])
 
 
 @dataclass(frozen=True)
@@ -100,12 +127,8 @@ def decode(
         kinds = " ".join(images.SUFFIXES)
         raise DataError(f"{where} holds no pictures in class folders: expected train/<class>/*.jpg (one of {kinds})")
     shape = "own" if size is None else f"{size[0]}x{size[1]}"
-    stem = cache_folder() / f"{checksum[:32]}-{shape}-{fit}-{_CACHE_FORMAT}"
-    kept = _read_cache(stem)
-    if kept is None:
-        kept = _decode_all(items, size, fit, progress, where)
-        _write_cache(stem, kept)
-    return kept
+    folder = cache_folder() / f"{checksum[:32]}-{shape}-{fit}-{_CACHE_FORMAT}"
+    return _read_cache(folder) or _decode_all(items, size, fit, progress, where, folder)
 
 
 def cache_folder() -> Path:
@@ -117,7 +140,7 @@ def cache_folder() -> Path:
 
 
 def _decode_all(
-    items: list[Item], size: tuple[int, int] | None, fit: images.Fit, progress: Progress, where: str
+    items: list[Item], size: tuple[int, int] | None, fit: images.Fit, progress: Progress, where: str, folder: Path
 ) -> Decoded:
     if any(item.split == "train" for item in items):
         items = [item for item in items if item.split]
@@ -126,32 +149,86 @@ def _decode_all(
     items = _without_folders(items, where)
     labels = tuple(sorted({item.label for item in items}, key=lambda label: (label.lower(), label)))
     number = {label: index for index, label in enumerate(labels)}
-    if size is None:
-        size = _own_size(items)
+    height, width = size or _own_size(items)
+    skipped: list[str] = []
 
     def one(item: Item) -> images.Pixels | str:
         try:
-            return images.read(item.read(), *size, fit)
+            return images.read(item.read(), height, width, fit)
         except PictureError as error:
             return f"{item.name}: {error}"
         except OSError as error:  # a file that may not be read, a link to nowhere
             return f"{item.name}: {error.strerror or error}"
 
-    kept: dict[str, tuple[list[images.Pixels], list[int]]] = {}
-    skipped: list[str] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, (item, result) in enumerate(zip(items, _in_order(pool, one, items), strict=True), 1):
-            if isinstance(result, str):
-                skipped.append(result)
-            else:
-                pictures, numbers = kept.setdefault(item.split, ([], []))
-                pictures.append(result)
-                numbers.append(number[item.label])
-            progress(done, len(items))
-    if not kept:
+    def readable() -> Iterator[tuple[str, int, images.Pixels]]:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for done, (item, result) in enumerate(zip(items, _in_order(pool, one, items), strict=True), 1):
+                if isinstance(result, str):
+                    skipped.append(result)
+                else:
+                    yield item.split, number[item.label], result
+                progress(done, len(items))
+
+    if len(items) * height * width * 3 > memory_limit():
+        decoded = _to_disk(readable(), labels, skipped, (height, width), folder)
+    else:
+        decoded = _to_memory(readable(), labels, skipped)
+        if decoded.splits:
+            _write_cache(folder, decoded)
+    if not decoded.splits:
         raise DataError(f"none of the {len(items)} pictures in {where} can be read; the first: {skipped[0]}")
+    return decoded
+
+
+def memory_limit() -> int:
+    """How many bytes of pictures are kept in memory: half of what is free. More than that streams from the cache."""
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (ValueError, OSError, AttributeError):  # no such count on this system
+        return 4 * 2**30
+
+
+def _to_memory(
+    readable: Iterator[tuple[str, int, images.Pixels]], labels: tuple[str, ...], skipped: list[str]
+) -> Decoded:
+    kept: dict[str, tuple[list[images.Pixels], list[int]]] = {}
+    for split, number, pixels in readable:
+        pictures, numbers = kept.setdefault(split, ([], []))
+        pictures.append(pixels)
+        numbers.append(number)
     splits = {name: Split(np.stack(x), np.array(y, np.int64)) for name, (x, y) in kept.items()}
     return Decoded(labels, splits, tuple(skipped))
+
+
+def _to_disk(
+    readable: Iterator[tuple[str, int, images.Pixels]],
+    labels: tuple[str, ...],
+    skipped: list[str],
+    size: tuple[int, int],
+    folder: Path,
+) -> Decoded:
+    """Write pictures to the cache one by one, and open them there.
+
+    Raises:
+        DataError: the cache cannot take them.
+    """
+    numbers: dict[str, list[int]] = {}
+    try:
+        with _staged(folder) as staged, ExitStack() as files:
+            open_files: dict[str, Any] = {}
+            for split, number, pixels in readable:
+                if split not in open_files:
+                    open_files[split] = files.enter_context((staged / f"{split}.pixels").open("wb"))
+                open_files[split].write(pixels.tobytes())
+                numbers.setdefault(split, []).append(number)
+            files.close()
+            _write_notes(staged, Decoded(labels, {}, tuple(skipped)), size, numbers)
+    except OSError as error:
+        raise DataError(
+            f"the pictures are more than memory holds, and {folder.parent} cannot take them ({error.strerror}): give "
+            "a smaller --size, or set KERNELSCOPE_CACHE to a folder on a larger disk"
+        ) from None
+    return _read_cache(folder) or Decoded(labels, {}, tuple(skipped))
 
 
 def _without_folders(items: list[Item], where: str) -> list[Item]:
@@ -202,32 +279,49 @@ def resized(decoded: Decoded, size: tuple[int, int], fit: images.Fit) -> Decoded
     return replace(decoded, splits={name: all_of(split) for name, split in decoded.splits.items()})
 
 
-def _read_cache(stem: Path) -> Decoded | None:
+@contextmanager
+def _staged(folder: Path) -> Iterator[Path]:
+    """A folder beside that one, which takes its place when the block ends well, and is gone when it does not."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
-        notes = json.loads(stem.with_name(stem.name + ".json").read_text(encoding="utf-8"))
-        with np.load(stem.with_name(stem.name + ".npz"), allow_pickle=False) as file:
-            splits = {name: Split(file[f"x_{name}"], file[f"y_{name}"]) for name in notes["splits"]}
+        yield staged
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(staged, folder)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _write_notes(folder: Path, decoded: Decoded, size: tuple[int, int], labels: dict[str, list[int]]) -> None:
+    for name, numbers in labels.items():
+        np.array(numbers, np.int64).tofile(folder / f"{name}.labels")
+    notes = {"labels": decoded.labels, "splits": list(labels), "skipped": decoded.skipped, "size": size}
+    (folder / _NOTES).write_text(json.dumps(notes), encoding="utf-8")
+
+
+def _read_cache(folder: Path) -> Decoded | None:
+    try:
+        notes = json.loads((folder / _NOTES).read_text(encoding="utf-8"))
+        splits = {}
+        whole = sum((folder / f"{name}.pixels").stat().st_size for name in notes["splits"])
+        for name in notes["splits"]:
+            labels = np.fromfile(folder / f"{name}.labels", np.int64)
+            shape = (len(labels), *notes["size"], 3)
+            mapped = np.memmap(folder / f"{name}.pixels", np.uint8, "r", shape=shape)
+            if mapped.nbytes != (folder / f"{name}.pixels").stat().st_size:
+                return None
+            splits[name] = Split(mapped if whole > memory_limit() else np.array(mapped), labels)
         return Decoded(tuple(notes["labels"]), splits, tuple(notes["skipped"]))
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, TypeError):
         return None  # absent, or damaged: decoded anew and written over
 
 
-def _write_cache(stem: Path, decoded: Decoded) -> None:
-    arrays = {
-        f"{axis}_{name}": value
-        for name, s in decoded.splits.items()
-        for axis, value in (("x", s.images), ("y", s.labels))
-    }
-    notes = {"labels": decoded.labels, "splits": list(decoded.splits), "skipped": decoded.skipped}
+def _write_cache(folder: Path, decoded: Decoded) -> None:
+    size = next(iter(decoded.splits.values())).images.shape[1:3]
     try:
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=stem.parent, delete=False) as file:
-            try:
-                np.savez(file, **arrays)  # type: ignore[arg-type]  # its flags come after ** in the stubs
-                file.close()
-                os.replace(file.name, stem.with_name(stem.name + ".npz"))
-            finally:
-                Path(file.name).unlink(missing_ok=True)
-        stem.with_name(stem.name + ".json").write_text(json.dumps(notes), encoding="utf-8")
+        with _staged(folder) as staged:
+            for name, split in decoded.splits.items():
+                split.images.tofile(staged / f"{name}.pixels")
+            _write_notes(staged, decoded, size, {name: split.labels.tolist() for name, split in decoded.splits.items()})
     except OSError:
         return  # the cache only saves time: on a full or read-only disk the next run decodes again

@@ -14,7 +14,7 @@ from contract import images
 from contract.errors import DataError, UsageError
 from tests.service.test_decoder import Target
 from tests.tiny import COLOURS, class_folder, picture
-from training import data, sources
+from training import data, pictures, sources
 from training.pictures import Split
 
 
@@ -139,7 +139,7 @@ def test_the_second_time_comes_from_the_cache(folder: Path, tmp_path: Path) -> N
     seen.clear()
     assert same(data.load(str(folder), progress=lambda done, total: seen.append(done)).train, first.train)
     assert seen == []
-    for file in (tmp_path / "cache").glob("*.npz"):
+    for file in (tmp_path / "cache").rglob("*.pixels"):
         file.write_bytes(b"damaged")
     assert same(data.load(str(folder)).train, first.train)
     (folder / "train" / "red" / "0.png").write_bytes(picture("red", (16, 16)))
@@ -313,9 +313,43 @@ def test_backslashes_in_a_zip_part_folders(folder: Path, tmp_path: Path) -> None
 
 def test_a_damaged_cache_is_made_anew(folder: Path, tmp_path: Path) -> None:
     whole = data.load(str(folder))
-    for file in (tmp_path / "cache").iterdir():
-        file.write_bytes(b"")
-    assert same(data.load(str(folder)).train, whole.train)
+    for damage in (b"", b"{}", b"[]"):
+        for file in (tmp_path / "cache").rglob("*.*"):
+            file.write_bytes(damage)
+        assert same(data.load(str(folder)).train, whole.train)
+
+
+def test_more_than_memory_holds_streams_from_disk(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same pictures, in the same splits; and once more, from what was kept of them."""
+    (folder / "train" / "red" / "broken.png").write_bytes(b"no picture")
+    monkeypatch.setenv("KERNELSCOPE_CACHE", str(tmp_path / "first"))
+    whole = data.load(str(folder))
+    monkeypatch.setattr(pictures, "memory_limit", lambda: 1000)
+    monkeypatch.setenv("KERNELSCOPE_CACHE", str(tmp_path / "second"))
+    for _ in range(2):
+        streamed = data.load(str(folder))
+        kinds = [type(split.images) for split in (streamed.train, streamed.validation, streamed.test) if split]
+        assert kinds == [pictures.Rows, pictures.Rows, np.memmap]
+        for split in ("train", "validation", "test"):
+            assert same(getattr(streamed, split), getattr(whole, split))
+        assert (streamed.size, streamed.labels, streamed.skipped) == (whole.size, whole.labels, whole.skipped)
+        assert len(streamed.skipped) == 1
+        some = np.array([3, 1, 2])
+        assert np.array_equal(streamed.train.images[some], whole.train.images[some])
+        assert np.array_equal(streamed.train.images[2:5], whole.train.images[2:5])
+    assert data.choose(streamed, "all")[1].images.shape == data.choose(whole, "all")[1].images.shape
+
+
+def test_a_disk_that_cannot_take_the_stream_is_said_so(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "memory_limit", lambda: 1000)
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("KERNELSCOPE_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(DataError, match=r"more than memory holds, and .* cannot take them \(Not a directory\)"):
+        data.load(str(folder))
 
 
 def test_a_tar_that_is_damaged_is_not_taken_for_a_shorter_one(folder: Path, tmp_path: Path) -> None:

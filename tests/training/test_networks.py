@@ -148,5 +148,5 @@ def test_a_moving_average_leaves_the_run_alone_until_it_is_shown() -> None:
 
 def test_recipes_are_found_by_name() -> None:
     assert recipes.find("seed") is recipes.SEED
-    with pytest.raises(UsageError, match="choose fast, small, seed, seed-plus"):
+    with pytest.raises(UsageError, match="choose fast, small, best, seed, seed-plus"):
         recipes.find("slow")
