@@ -32,6 +32,9 @@ def cross_entropy(logits: Floats, labels: npt.NDArray[np.int64], temperature: fl
 def temperature(logits: Floats, labels: npt.NDArray[np.int64]) -> float:
     """What to divide logits by so that the likelihood of held-out labels is highest.
 
+    One more picture than there is, of any class, counts as held out, as in Platt 1999: where all are answered right,
+    the likelihood alone would make every answer certain.
+
     Args:
         logits: (N, classes), of pictures that were not trained on.
         labels: (N,).
@@ -39,11 +42,17 @@ def temperature(logits: Floats, labels: npt.NDArray[np.int64]) -> float:
     Returns:
         Between 0.02 and 50, by golden-section search on its logarithm, in which the loss has one minimum.
     """
+    doubt = 1 / (len(labels) + 1)
+
+    def loss(temperature: float) -> float:
+        logs = np.log(np.maximum(softmax(logits, temperature), 1e-12))
+        return -float((1 - doubt) * logs[np.arange(len(labels)), labels].mean() + doubt * logs.mean())
+
     golden = (math.sqrt(5) - 1) / 2
     low, high = math.log(_LOWEST), math.log(_HIGHEST)
     while high - low > _PRECISION:
         left, right = high - golden * (high - low), low + golden * (high - low)
-        if cross_entropy(logits, labels, math.exp(left)) < cross_entropy(logits, labels, math.exp(right)):
+        if loss(math.exp(left)) < loss(math.exp(right)):
             high = right
         else:
             low = left

@@ -346,7 +346,7 @@ class _Run:
         _assign(self.optimiser.variables, found.arrays["optimiser"])
         if self.averaging:
             self.averaging.slow = [keras.ops.convert_to_tensor(value) for value in found.arrays["slow"]]
-        self.best = found.arrays.get("best", [])
+        self.best = found.arrays.get("best") or found.arrays["weights"]  # there is no best one in the first epoch
         _assign(_draws(self.model), found.arrays.get("draws", []))
         self.step, self.seconds, self.history = notes["step"], notes["seconds"], notes["history"]
         self.sums = np.array(notes["sums"])

@@ -153,6 +153,7 @@ def _publish(
             "dtype": "float32",
             "parity": export.check_parity(draft, reference, held_out.images),
             "latency_ms": round(evaluate.latency(draft), 2),
+            "pictures_per_second": round(evaluate.throughput(draft)),
             "layers": [layer.describe() for layer in table],
         }
         split, of = (pictures.test, "test") if pictures.test else (held_out, "validation")

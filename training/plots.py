@@ -43,6 +43,7 @@ def curves(history: list[Row]) -> bytes:
         accuracy.yaxis.set_major_formatter("{x:.0%}")
         accuracy.legend(frameon=False)
         rate.plot(epochs, [row["rate"] for row in history], color=_ORANGE)
+        rate.set_ylim(bottom=0)
         rate.set_title("learning rate")
         for axes in (accuracy, loss, rate):
             axes.set_xlabel("epoch")

@@ -19,6 +19,7 @@ from training.progress import Row
 
 FOLDER: Final = "report"
 PAGE: Final = "report.html"
+_MOST_NAMES: Final = 30
 
 
 def write(folder: Path, card: Card, score: Evaluation, pictures: Pixels, history: list[Row]) -> None:
@@ -162,7 +163,7 @@ def markdown(card: Card) -> str:
         f"# {card.name}",
         "",
         f"Sorts pictures of {card.width}×{card.height} pixels into {len(card.labels)} classes: "
-        f"{', '.join(card.labels)}.",
+        f"{', '.join(card.labels[:_MOST_NAMES])}{' ...' if len(card.labels) > _MOST_NAMES else '.'}",
         f"A picture of another shape: {_FITS[card.fit]}; shrinking is antialiased (bicubic).",
         "",
         f"**{accuracy['accuracy']:.2%}** of the {accuracy['pictures']:,} pictures of the {accuracy['split']} split are "
@@ -222,6 +223,11 @@ def _facts(data: dict[str, Any], training: dict[str, Any], cost: dict[str, Any])
         ("multiply-adds a picture", f"{cost['multiply_adds']:,}"),
         ("model", f"{cost['bytes']:,} bytes, {cost['dtype']}"),
         ("latency", f"{cost['latency_ms']} ms a picture, one thread of the hardware above"),
+        *(
+            [("throughput", f"{cost['pictures_per_second']:,} pictures a second in batches of 64, all cores of that")]
+            if "pictures_per_second" in cost
+            else []
+        ),
         *([("beside float32", f"{cost['speed_over_float32']} times as fast")] if "speed_over_float32" in cost else []),
         ("Keras and onnxruntime", f"differ by {cost['parity']:.0e} in probability at most"),
     ]

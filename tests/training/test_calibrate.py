@@ -42,3 +42,11 @@ def test_extreme_logits_stay_finite() -> None:
     labels = np.array([0, 0])
     assert np.isfinite(calibrate.cross_entropy(logits, labels))
     assert 0 < calibrate.temperature(logits, labels) <= 50
+
+
+def test_a_model_that_is_always_right_is_not_certain_of_everything() -> None:
+    """The likelihood alone would take the temperature to its lowest value."""
+    labels = np.arange(100) % 4
+    logits = 3.0 * np.eye(4)[labels]
+    probabilities = calibrate.softmax(logits, calibrate.temperature(logits, labels))
+    assert 0.98 < probabilities.max(1).mean() < 0.997
