@@ -29,7 +29,7 @@ ALLOWED = {
     },
     "training": {
         "contract", "training", "numpy", "PIL", "keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "rich",
-        "tensorboard",
+        "tensorboard", "matplotlib", "torch",
     },
 }  # fmt: skip
 
