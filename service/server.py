@@ -38,6 +38,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._state, self._socket, self._lifeline = state, opened, lifeline
         self._hesitated = False
+        self._arriving = set[asyncio.Task[None]]()  # connections on their way to their protocol
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])
@@ -50,6 +51,9 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
+        # whoever has been let in must be among those that are told to end: a client that goes on asking would hold up
+        # the end for as long as it may last
+        await asyncio.gather(*self._arriving, return_exceptions=True)
         await super().shutdown()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -90,8 +94,8 @@ class _Server(uvicorn.Server):
             loop.call_later(_PAUSE, self._listen, loop)
             return
         task = loop.create_task(self._connect(loop, connection))
-        self.server_state.tasks.add(task)
-        task.add_done_callback(self.server_state.tasks.discard)
+        self._arriving.add(task)
+        task.add_done_callback(self._arriving.discard)
 
     async def _connect(self, loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
         await loop.connect_accepted_socket(self._protocol, connection)

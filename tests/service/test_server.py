@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import uvicorn
+
+from service import sockets
+from service.app import create_app
+from service.crew import Crew
+from service.protocol import Protocol
+from service.server import _Server
+from service.settings import Settings, settled
 from tests.conftest import SHIPPED, Server
 from tests.contract.test_images import png_of_size
 from tests.service.test_health import figures
@@ -64,3 +74,26 @@ def test_a_large_body_is_refused_before_it_is_read_whole(serve: Callable[..., Se
     reply = server.client.post("/predict", content=b"x" * 20_000_000)
     assert (reply.status_code, reply.json()["error"]["code"]) == (413, "too_large")
     assert server.client.post("/predict", content=picture("blue")).json()["label"] == "blue"
+
+
+def test_who_comes_in_last_is_told_to_leave_too(colours: Path) -> None:
+    """A connection that is taken in the very turn of the loop in which the server begins to end."""
+    settings = settled(Settings(models=colours, workers=1))
+
+    async def run(opened: socket.socket) -> bytes:
+        app = create_app(settings, Crew())
+        config = uvicorn.Config(app, http=Protocol, log_config=None)
+        config.load()
+        server = _Server(config, app.state.kernelscope, opened, None)
+        server.lifespan = config.lifespan_class(config)
+        await server.lifespan.startup()
+        await server.startup()
+        with socket.create_connection(opened.getsockname()) as client:
+            await asyncio.sleep(0)  # the loop has seen it now, and takes it as soon as this turn ends
+            ending = asyncio.create_task(server.shutdown())
+            async with asyncio.timeout(Protocol.head_seconds / 2):  # after all of those it would be closed anyhow
+                await ending
+            return client.recv(1)
+
+    with sockets.listen("127.0.0.1", 0) as opened:
+        assert asyncio.run(run(opened)) == b""
