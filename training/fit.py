@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,8 @@ from rich.console import Console
 from contract import bundle
 from contract.errors import KernelscopeError, UsageError
 from training import checkpoint, networks
-from training.augment import Batch, Draw
+from training.augment import Batch
+from training.batches import Batches
 from training.calibrate import cross_entropy
 from training.data import Dataset
 from training.progress import Log, Row
@@ -106,19 +106,6 @@ def fit(recipe: Recipe, data: Dataset, options: Options, folder: Path, *, resume
         return _Run(recipe, data, options, folder, resume, console).run()
 
 
-def class_weights(labels: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.float32] | None:
-    """What a picture of each class counts in the loss, so that rare classes are learnt, too; 1 on average.
-
-    Inverse to the class's frequency, but no class counts more than ten times as much as the most frequent one: single
-    pictures would decide steps. None where no class is more than one and a half times as frequent as another.
-    """
-    counts = np.bincount(labels, minlength=classes)
-    if counts.max() <= 1.5 * counts.min():
-        return None
-    weights = np.minimum(counts.max() / np.maximum(counts, 1), 10.0)
-    return np.asarray(weights * len(labels) / (weights * counts).sum(), np.float32)
-
-
 def predict(model: keras.Model, pictures: Batch) -> npt.NDArray[np.float32]:
     """Logits, float32 (N, classes), of uint8 pictures (N, H, W, 3); computed in batches."""
     outputs = [
@@ -138,7 +125,6 @@ class _Run:
         self.patience = max(5, self.epochs // 3) if options.patience is None else options.patience
         self.stalled = 0  # the epoch at which patience ran out
         self.seed, self.budget = options.seed, options.time_budget
-        self.steps_an_epoch = len(data.train) // self.batch_size  # the last, smaller batch is left for next time
         keras.utils.set_random_seed(options.seed)
         with networks.precision(options.precision):
             try:
@@ -149,7 +135,8 @@ class _Run:
                     f"pictures of {height}x{width} are too small for the recipe {recipe.name}: give a larger --size"
                 ) from None
         self.teacher = _teacher(options.teacher, data)
-        self.class_weights = class_weights(data.train.labels, len(data.labels))
+        self.batches = Batches(data, recipe.augmentation, self.batch_size, self.seed, self.teacher)
+        self.steps_an_epoch = self.batches.an_epoch
         networks.whiten(self.model, data.train.images)
         self.optimiser = recipe.optimiser.make()
         self.optimiser.build(self.model.trainable_variables)
@@ -165,7 +152,6 @@ class _Run:
         self.best = list[npt.NDArray[Any]]()  # the weights of the best epoch so far
         self.step, self.seconds, self.history = 0, 0.0, list[Row]()
         self.sums = np.zeros(2)  # loss and accuracy of this epoch so far
-        self.coins = np.random.default_rng([self.seed, 0]).random(len(data.train)) < 0.5
         self.stop = threading.Event()
         self._take_up(resume)
 
@@ -176,7 +162,7 @@ class _Run:
             return self._trained()
         started, saved = time.monotonic() - self.seconds, time.monotonic()
         with Log(self.folder, self.console, self.history) as log, self._stoppable():
-            for x, y, weights in self._batches():
+            for x, y, weights in self.batches.following(self.step):
                 self.optimiser.learning_rate = self.recipe.optimiser.rate * self.recipe.schedule.at(self.progress)
                 figures = np.array([float(v) for v in self.model.train_on_batch(x, y, weights)])
                 if not np.isfinite(figures).all():
@@ -208,7 +194,7 @@ class _Run:
         return self._trained()
 
     def _trained(self) -> Trained:
-        return Trained(self.model, self.history, self.seconds, self.batch_size, self.class_weights)
+        return Trained(self.model, self.history, self.seconds, self.batch_size, self.batches.class_weights)
 
     @property
     def progress(self) -> float:
@@ -257,34 +243,6 @@ class _Run:
             self.stalled = self.history[-1]["epoch"]
             self.epochs = end
             self.console.print(f"no better for {since} epochs: the run ends at epoch {end}", highlight=False)
-
-    # --- batches
-
-    def _batches(self) -> Iterator[tuple[Batch, Batch, Batch | None]]:
-        """Batches from the present step on, without end; the next is made while one is trained on."""
-        with ThreadPoolExecutor(1, thread_name_prefix="augment") as pool:
-            step = self.step
-            coming = pool.submit(self._batch, step)
-            while True:
-                batch = coming.result()
-                step += 1
-                coming = pool.submit(self._batch, step)
-                yield batch
-
-    def _batch(self, step: int) -> tuple[Batch, Batch, Batch | None]:
-        epoch, place = divmod(step, self.steps_an_epoch)
-        order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.data.train))
-        chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
-        draw = Draw(epoch, np.random.default_rng([self.seed, 2, step]), self.coins[chosen])
-        pictures: Batch = self.data.train.images[chosen]
-        for transform in self.recipe.augmentation:
-            pictures = transform(pictures, draw)
-        labels = self.data.train.labels[chosen]
-        targets = np.eye(len(self.data.labels), dtype=np.float32)[labels]
-        if self.teacher:
-            targets = self.teacher.targets(pictures, targets)
-        weights = None if self.class_weights is None else self.class_weights[labels]
-        return pictures.astype(np.float32), targets, weights
 
     # --- state
 

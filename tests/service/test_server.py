@@ -78,7 +78,7 @@ def test_a_large_body_is_refused_before_it_is_read_whole(serve: Callable[..., Se
 
 def test_who_comes_in_last_is_told_to_leave_too(colours: Path) -> None:
     """A connection that is taken in the very turn of the loop in which the server begins to end."""
-    settings = settled(Settings(models=colours, workers=1))
+    settings = settled(Settings.model_validate({"models": colours, "workers": 1}))
 
     async def run(opened: socket.socket) -> bytes:
         app = create_app(settings, Crew())

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from contract.errors import DataError, KernelscopeError, UsageError
 from tests.tiny import class_folder, colour_bundle
-from training import augment, checkpoint, data, fit, networks, optimisers
+from training import augment, batches, checkpoint, data, fit, networks, optimisers
 from training.pictures import Split
 from training.recipes import Recipe
 
@@ -146,18 +146,6 @@ class _Frozen(networks.Whitened):
         return networks.Whitened((8,), momentum=1.0).build(size, classes)
 
 
-def test_rare_classes_count_for_more() -> None:
-    assert fit.class_weights(np.repeat([0, 1, 2], [10, 10, 14]), 3) is None
-    weights = fit.class_weights(np.repeat([0, 1, 2], [10, 20, 40]), 3)
-    assert weights is not None
-    assert weights[0] / weights[2] == pytest.approx(4)
-    assert weights[1] / weights[2] == pytest.approx(2)
-    assert weights @ [10, 20, 40] == pytest.approx(70)  # 1 a picture
-    capped = fit.class_weights(np.repeat([0, 1], [2, 2000]), 2)
-    assert capped is not None
-    assert capped[0] / capped[1] == pytest.approx(10)
-
-
 def test_weights_reach_the_loss(tmp_path: Path, pictures: data.Dataset) -> None:
     """Of two pictures' classes the rarer moves the network more: the first step differs from the unweighted one."""
     few = np.flatnonzero((pictures.train.labels != 0) | (np.arange(len(pictures.train)) % 5 == 0))
@@ -166,7 +154,7 @@ def test_weights_reach_the_loss(tmp_path: Path, pictures: data.Dataset) -> None:
     assert weighted.class_weights is not None
     assert weighted.class_weights[0] > 2 * weighted.class_weights[1]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "class_weights", lambda labels, classes: None)
+        patch.setattr(batches, "class_weights", lambda labels, classes: None)
         plain = train(tmp_path / "b", uneven, epochs=1)
     assert weighted.history[0]["loss"] != plain.history[0]["loss"]
 
