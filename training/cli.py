@@ -11,12 +11,15 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from contract import repository
+from contract.errors import UsageError
 from contract.images import FITS
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
+_BACKENDS = ("tensorflow", "jax", "torch")
 
 
 def train(arguments: list[str]) -> int:
@@ -28,6 +31,7 @@ def train(arguments: list[str]) -> int:
 
     from contract import bundle
 
+    _check_backend()
     with _quiet():
         from training import fit, job, machine, recipes
 
@@ -208,6 +212,7 @@ def quantize(arguments: list[str]) -> int:
 
     from contract import bundle
 
+    _check_backend()
     with _quiet():
         from training import quantize
 
@@ -320,6 +325,15 @@ def _size(text: str) -> tuple[int, int]:
     if not found or not all(8 <= int(side) <= 1024 for side in found.groups()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a size: write height x width, as 64x64, from 8 to 1024")
     return int(found[1]), int(found[2])
+
+
+def _check_backend() -> None:
+    """Raise `UsageError` where `KERAS_BACKEND` names what Keras does not know, or what is not installed."""
+    name = os.environ.get("KERAS_BACKEND", "")
+    if name and name not in _BACKENDS:
+        raise UsageError(f"KERAS_BACKEND is {name!r}: set it to one of {', '.join(_BACKENDS)}")
+    if name and find_spec(name) is None:
+        raise UsageError(f"KERAS_BACKEND is {name}, which is not installed: install it, or set another backend")
 
 
 @contextmanager

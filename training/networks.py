@@ -186,7 +186,8 @@ def whiten(model: keras.Model, pictures: Pixels, *, epsilon: float = 3e-5) -> No
 
     Args:
         model: a model with a layer named `WHITENING`; any other is left as it is.
-        pictures: uint8 (N, H, W, 3); the first 5,000 are used, fewer where they are large.
+        pictures: uint8 (N, H, W, 3); 5,000 are used, fewer where they are large, from all over: they may be in the
+            order of their classes.
         epsilon: added to the variances, of values in [0, 1], so that directions with next to none are not blown up.
     """
     if not any(layer.name == WHITENING for layer in model.layers):
@@ -196,7 +197,8 @@ def whiten(model: keras.Model, pictures: Pixels, *, epsilon: float = 3e-5) -> No
     stride = layer.strides[0]
     _, height, width, _ = pictures.shape
     a_picture = (height // stride) * (width // stride) * side * side * 3
-    x = pictures[: max(1, min(5000, _WHITENING_VALUES // a_picture))].astype(np.float32) / 255
+    count = max(1, min(len(pictures), 5000, _WHITENING_VALUES // a_picture))
+    x = pictures[np.linspace(0, len(pictures) - 1, count).round().astype(int)].astype(np.float32) / 255
     mean = x.mean((0, 1, 2))
     windows = np.lib.stride_tricks.sliding_window_view(x - mean, (side, side), axis=(1, 2))
     patches = windows[:, ::stride, ::stride]  # (N, rows, columns, 3, side, side)

@@ -201,6 +201,12 @@ def test_a_mistake_is_one_line(place: Path, words: list[str], code: int, says: s
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_backend_that_is_none_is_one_line(place: Path) -> None:
+    done = kernelscope(place, "train", "--data", "colours", environment={"KERAS_BACKEND": "theano"})
+    assert done.returncode == 2
+    assert done.stderr == "kernelscope train: KERAS_BACKEND is 'theano': set it to one of tensorflow, jax, torch\n"
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -53,6 +53,17 @@ def test_whitening_makes_patches_uncorrelated_and_of_unit_variance() -> None:
     np.testing.assert_allclose(out[:, 12:], -out[:, :12], atol=1e-4)
 
 
+def test_whitening_looks_at_all_classes() -> None:
+    """Folders are in the order of their classes: here 5,000 dull pictures come first, and then as many lively ones."""
+    rng = np.random.default_rng(0)
+    dull, lively = rng.integers(120, 136, (5000, 8, 8, 3)), rng.integers(0, 256, (5000, 8, 8, 3))
+    pictures = np.concatenate([dull, lively]).astype(np.uint8)
+    model = Whitened((8,)).build((8, 8), 3)
+    networks.whiten(model, pictures)
+    out = keras.ops.convert_to_numpy(model.get_layer(networks.WHITENING)(pictures.astype(np.float32) / 255))
+    np.testing.assert_allclose(out.reshape(-1, 24).std(0), 1, atol=0.05)
+
+
 def test_the_whitening_kernel_is_fixed_and_its_bias_is_not() -> None:
     trained = {variable.path for variable in Whitened().build((32, 32), 10).trainable_variables}
     assert f"{networks.WHITENING}/bias" in trained
