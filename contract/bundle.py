@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from contract.errors import BundleError, BundleNotFound
 from contract.images import FITS, Fit
@@ -143,6 +144,30 @@ class Bundle:
         """The version, from the folder's name; 0 for a folder whose name is not a number."""
         name = self.folder.absolute().name
         return int(name) if name.isdecimal() else 0
+
+
+class Value(Protocol):
+    """One of a graph's inputs or outputs, as onnxruntime describes it."""
+
+    name: str
+    type: str
+    shape: list[int | str | None]
+
+
+def check_graph(of: Bundle, inputs: Iterable[Value], outputs: Iterable[Value]) -> None:
+    """Raise `BundleError` where a model takes or gives something else than its card says."""
+    card, where = of.card, of.model
+    taken, given = ({value.name: value for value in values} for values in (inputs, outputs))
+    if set(taken) != {INPUT} or PROBABILITIES not in given:
+        raise BundleError(f"{where} must take {INPUT!r} and give {PROBABILITIES!r}")
+    takes = taken[INPUT]
+    if takes.type != "tensor(uint8)" or takes.shape[1:] != [card.height, card.width, 3]:
+        raise BundleError(
+            f"{where} takes {takes.type} {takes.shape}; its card says uint8 (N, {card.height}, {card.width}, 3)"
+        )
+    gives = given[PROBABILITIES].shape
+    if isinstance(gives[-1], int) and gives[-1] != len(card.labels):
+        raise BundleError(f"{where} gives {gives[-1]} classes; its card names {len(card.labels)}")
 
 
 def _is_text(word: str) -> bool:

@@ -69,7 +69,7 @@ class Engine:
             self._session = onnxruntime.InferenceSession(of.model, options, providers=wanted)
         except Exception as error:  # onnxruntime's exceptions share no base but Exception
             raise BundleError(f"{of.model} does not load: {str(error).splitlines()[0]}") from None
-        self._check()
+        bundle.check_graph(of, self._session.get_inputs(), self._session.get_outputs())
 
     def run(self, pictures: Pixels) -> npt.NDArray[np.float32]:
         """Calibrated probabilities, float32 (N, classes), of pictures, uint8 (N, H, W, 3). Releases the GIL."""
@@ -91,19 +91,3 @@ class Engine:
                 raise BundleError(f"{self.bundle.model} fails to run: {str(error).splitlines()[0]}") from None
             if answer.shape != (size, len(card.labels)) or not np.allclose(answer.sum(1), 1, atol=1e-3):
                 raise BundleError(f"{self.bundle.model} answers {answer.shape}, not one probability a label")
-
-    def _check(self) -> None:
-        card = self.bundle.card
-        where = self.bundle.model
-        inputs = {value.name: value for value in self._session.get_inputs()}
-        outputs = {value.name: value for value in self._session.get_outputs()}
-        if set(inputs) != {bundle.INPUT} or bundle.PROBABILITIES not in outputs:
-            raise BundleError(f"{where} must take {bundle.INPUT!r} and give {bundle.PROBABILITIES!r}")
-        takes = inputs[bundle.INPUT]
-        if takes.type != "tensor(uint8)" or takes.shape[1:] != [card.height, card.width, 3]:
-            raise BundleError(
-                f"{where} takes {takes.type} {takes.shape}; its card says uint8 (N, {card.height}, {card.width}, 3)"
-            )
-        gives = outputs[bundle.PROBABILITIES].shape
-        if isinstance(gives[-1], int) and gives[-1] != len(card.labels):
-            raise BundleError(f"{where} gives {gives[-1]} classes; its card names {len(card.labels)}")

@@ -23,10 +23,12 @@ def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
     return np.asarray(powers / powers.sum(1, keepdims=True))
 
 
-def cross_entropy(logits: Floats, labels: npt.NDArray[np.int64], temperature: float = 1.0) -> float:
-    """Mean negative log-likelihood of the labels, in nats."""
+def cross_entropy(
+    logits: Floats, labels: npt.NDArray[np.int64], temperature: float = 1.0, counts: Floats | None = None
+) -> float:
+    """Mean negative log-likelihood of the labels, in nats; `counts`, (N,), is what each picture counts, if not one."""
     probabilities = softmax(logits, temperature)[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(probabilities, 1e-12)).mean())
+    return float(np.average(-np.log(np.maximum(probabilities, 1e-12)), weights=counts))
 
 
 def temperature(logits: Floats, labels: npt.NDArray[np.int64]) -> float:

@@ -36,6 +36,8 @@ def train(arguments: list[str]) -> int:
         from training import fit, job, machine, recipes
 
     recipe = recipes.find(chosen.recipe)
+    if chosen.no_flip:
+        recipe = recipe.unmirrored()
     console = Console()
     name = repository.check_name(chosen.name or _word(chosen.data))
     run = chosen.run or Path("runs") / f"{name}-{recipe.name}"
@@ -64,6 +66,7 @@ def train(arguments: list[str]) -> int:
                 validation_fraction=chosen.validation_fraction,
                 options=options,
                 resume=chosen.resume,
+                unknown=chosen.unknown,
                 command=command,
             ),
             console,
@@ -99,14 +102,8 @@ def evaluate(arguments: list[str]) -> int:
     of = bundle.read(chosen.bundle)
     console = Console()
     with counting(Console(stderr=True), "reading pictures") as progress:
-        pictures = data.load(
-            chosen.data,
-            size=(of.card.height, of.card.width),
-            fit=of.card.fit,
-            labels=of.card.labels,
-            progress=progress,
-        )
-    name, split = data.choose(pictures, chosen.split)
+        pictures = data.load_for(of.card, chosen.data, progress)
+    name, split = data.choose(pictures, chosen.split, of.card)
     with counting(Console(stderr=True), f"the {name} split") as progress:
         score = evaluate.evaluate(of, split, name, progress)
     if chosen.json:
@@ -121,6 +118,8 @@ def evaluate(arguments: list[str]) -> int:
         highlight=False,
         soft_wrap=True,
     )
+    if data.trained_on(of.card, pictures) and name in ("train", "all"):
+        console.print("[yellow]it was trained on these pictures, or on most of them[/]", highlight=False)
     table = Table("class", "right", "most often taken for", box=None)
     for row, label in enumerate(of.card.labels):
         mistakes = score.confusion[row].copy()
@@ -205,6 +204,7 @@ def quantize(arguments: list[str]) -> int:
     add("bundle", type=Path, help="a folder models/<name>/<version>, of float32")
     add("--data", required=True, metavar="WHERE", help="the labelled pictures that it was trained on")
     add("--output", type=Path, default=Path("out"), metavar="DIR", help="the models folder to publish to (out)")
+    _add_unknown(parser)
     chosen = parser.parse_args(arguments)
 
     from rich.console import Console
@@ -217,7 +217,7 @@ def quantize(arguments: list[str]) -> int:
         from training import quantize
 
     console = Console()
-    made = quantize.run(bundle.read(chosen.bundle), chosen.data, chosen.output, console)
+    made = quantize.run(bundle.read(chosen.bundle), chosen.data, chosen.output, console, chosen.unknown)
     accuracy, cost = made.card.accuracy, made.card.cost
     console.print(
         f"[green]{accuracy['accuracy']:.2%}[/] of {accuracy['pictures']:,} {accuracy['split']} pictures right; "
@@ -260,7 +260,15 @@ def _train_parser() -> argparse.ArgumentParser:
     add("--time-budget", type=_duration, metavar="TIME", help="end within 90s, 30m or 2h, schedule included")
     add("--size", type=_size, metavar="HxW", help="bring pictures to this size (their own, 224 at most)")
     add("--fit", choices=FITS, default="crop", help="how a picture of another shape takes that size (crop)")
-    add("--validation-fraction", type=float, default=0.1, metavar="F", help="share of the pictures held out (0.1)")
+    add("--no-flip", action="store_true", help="never mirror pictures: where left and right tell classes apart")
+    add(
+        "--validation-fraction",
+        type=float,
+        default=0.1,
+        metavar="F",
+        help="share of the pictures that choices are made by; where there is no test split, as many to test (0.1)",
+    )
+    _add_unknown(parser)
     add(
         "--precision",
         choices=("auto", "float32", "mixed_bfloat16"),
@@ -285,13 +293,22 @@ def _evaluate_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_unknown(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--unknown",
+        type=Path,
+        metavar="DIR",
+        help="a folder of pictures of other things, to be unsure of beside noise, stripes, clouds and shuffled tiles",
+    )
+
+
 def _add_pictures(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--data", required=True, metavar="WHERE", help="cifar10, an image folder, an archive of one, or a .npz")
     add(
         "--split",
         choices=("test", "validation", "train", "all"),
-        help="which pictures (test where there is one, else all)",
+        help="which pictures (test where there is one, else those held out in the training, else all)",
     )
     add("--json", action="store_true", help="print JSON")
 

@@ -87,7 +87,7 @@ def compare(
         progress: called while pictures are decoded.
 
     Raises:
-        UsageError: they know different classes.
+        UsageError: they know different classes, or the pictures that one may be judged by are not the other's.
     """
     if set(first.card.labels) != set(second.card.labels):
         strange = sorted(set(first.card.labels) ^ set(second.card.labels))
@@ -95,14 +95,17 @@ def compare(
             f"{first.folder} and {second.folder} know different classes ({', '.join(strange[:5])}): "
             "only bundles of the same ones can be compared"
         )
-    scores = []
-    for of in (first, second):
-        card = of.card
-        pictures = data.load(
-            source, size=(card.height, card.width), fit=card.fit, labels=card.labels, progress=progress
+    loaded = [data.load_for(of.card, source, progress) for of in (first, second)]
+    name, _ = data.choose(loaded[0], split, first.card)
+    shares = [one.held_out for one in loaded]
+    if shares[0] != shares[1] and (name != "test" or shares[0][1] or shares[1][1]):
+        raise UsageError(
+            f"{first.folder} and {second.folder} held out other pictures of {source}: compare them on data that have a "
+            "test split, or on other data"
         )
-        name, chosen = data.choose(pictures, split)
-        scores.append(evaluate.evaluate(of, chosen, name))
+    scores = []
+    for of, pictures in zip((first, second), loaded, strict=True):
+        scores.append(evaluate.evaluate(of, data.choose(pictures, name, of.card)[1], name))
     right = [score.probabilities.argmax(1) == score.labels for score in scores]
     only = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
     return Comparison(

@@ -15,11 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from contract import images
+from contract.bundle import Card
 from contract.errors import DataError, UsageError
 from training import sources
 from training.pictures import Decoded, Progress, Split, resized
 
 VALIDATION_FRACTION: Final = 0.1
+LEAST_FOR_TEST: Final = 20
+"""Where each class has so many training pictures and there is no test split, a part of them is kept for testing."""
 _SPLIT_SEED: Final = 20180521
 """The validation split is the same for every run on the same data, whatever the run's own seed."""
 
@@ -31,9 +34,11 @@ class Dataset:
     Attributes:
         name: a word for it, the default name of a model trained on it.
         labels: the class names, in the order of the indices.
-        train, validation, test: the splits; `test` is None where the source has none.
+        train, validation, test: the splits; `test` is None where the source has none and too few pictures for one.
         fit: how pictures took the shape they have.
         checksum: SHA-256 of the source (see `load`).
+        held_out: the shares of the training pictures that became the validation and the test split; 0 for a split that
+            the source has itself, or that there is not.
         skipped: pictures that could not be read, as `name: why`.
     """
 
@@ -44,6 +49,7 @@ class Dataset:
     test: Split | None
     fit: images.Fit
     checksum: str
+    held_out: tuple[float, float] = (0.0, 0.0)
     skipped: tuple[str, ...] = ()
 
     @property
@@ -59,6 +65,7 @@ class Dataset:
             "train": len(self.train),
             "validation": len(self.validation),
             "test": len(self.test) if self.test else 0,
+            "held_out": list(self.held_out),
             "skipped": len(self.skipped),
         }
 
@@ -70,6 +77,7 @@ def load(
     fit: images.Fit = "crop",
     labels: tuple[str, ...] | None = None,
     validation_fraction: float = VALIDATION_FRACTION,
+    test_fraction: float | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Dataset:
     """Load labelled pictures.
@@ -83,6 +91,8 @@ def load(
         labels: the classes and their order, where they are given by a model; by default the sorted folder names.
         validation_fraction: how much of the training pictures of each class is held out, unless the source has a
             validation split of its own. The choice is fixed: the same data are always split the same way.
+        test_fraction: the same for a test split, so that what is reported is not from pictures that choices were made
+            by; as large as `validation_fraction` where None, if each class has `LEAST_FOR_TEST` pictures.
         progress: called while pictures are decoded.
 
     The checksum is that of the archive or file; for a folder, that of the names, sizes and contents in it.
@@ -105,16 +115,46 @@ def load(
     else:
         name = path.resolve().name.split(".")[0]
         checksum, decoded = sources.from_pictures(path, size, fit, progress)
-    return _split(name, checksum, _check(decoded, where, labels), fit, validation_fraction)
+    decoded = _named(decoded, where, labels)
+    if labels is None:
+        _check(decoded, where)
+    data = _split(name, checksum, decoded, fit, validation_fraction, test_fraction)
+    return data if labels is None else _relabelled(data, where, labels)
 
 
-def choose(data: Dataset, name: str | None) -> tuple[str, Split]:
-    """A split by its name: `train`, `validation`, `test` or `all`; by default `test` where there is one, else `all`.
+def load_for(card: Card, where: str, progress: Progress = lambda done, total: None) -> Dataset:
+    """Load labelled pictures as a bundle takes them and, where it was trained on them, as they were split for that.
+
+    Args:
+        card: the bundle's.
+        where: see `load`; raises what that raises.
+        progress: called while pictures are decoded.
+    """
+    held, rest = card.data.get("validation", 0), card.data.get("train", 0)
+    # cards did not always tell the shares; then no test split was held out
+    by_count = held / (held + rest) if held and rest else VALIDATION_FRACTION
+    validation, test = card.data.get("held_out", (by_count, 0.0))
+    return load(
+        where,
+        size=(card.height, card.width),
+        fit=card.fit,
+        labels=card.labels,
+        validation_fraction=validation or VALIDATION_FRACTION,
+        test_fraction=test,
+        progress=progress,
+    )
+
+
+def choose(data: Dataset, name: str | None, card: Card) -> tuple[str, Split]:
+    """A split by its name: `train`, `validation`, `test` or `all`.
+
+    By default `test` where there is one; else, of data that the card's bundle was trained on, `validation`, and of
+    other data all pictures.
 
     Raises:
         UsageError: the data have no such split.
     """
-    name = name or ("test" if data.test else "all")
+    name = name or ("test" if data.test else "validation" if trained_on(card, data) else "all")
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     if name == "all":
         there = [split for split in splits.values() if split]
@@ -125,19 +165,37 @@ def choose(data: Dataset, name: str | None) -> tuple[str, Split]:
     return name, split
 
 
-def _check(decoded: Decoded, where: str, labels: tuple[str, ...] | None) -> Decoded:
-    if not decoded.labels:
-        count = 1 + max(int(split.labels.max(initial=0)) for split in decoded.splits.values())
-        if labels is not None and count > len(labels):
-            raise DataError(f"{where} has {count} classes, the model {len(labels)}")
-        decoded = replace(decoded, labels=labels or tuple(f"class {index}" for index in range(count)))
-    if labels is not None:
-        unknown = sorted(set(decoded.labels) - set(labels))
-        if unknown:
-            raise DataError(f"{where} has classes that the model does not know: {', '.join(unknown[:5])}")
-        order = np.array([labels.index(label) for label in decoded.labels])
-        splits = {name: Split(split.images, order[split.labels]) for name, split in decoded.splits.items()}
-        return replace(decoded, labels=labels, splits=splits)
+def trained_on(card: Card, data: Dataset) -> bool:
+    """Whether these are the data that a card's bundle was trained on."""
+    return bool(card.data.get("checksum") == f"sha256:{data.checksum}")
+
+
+def _named(decoded: Decoded, where: str, labels: tuple[str, ...] | None) -> Decoded:
+    """With names for classes that had numbers only."""
+    if decoded.labels:
+        return decoded
+    count = 1 + max(int(split.labels.max(initial=0)) for split in decoded.splits.values())
+    if labels is not None and count > len(labels):
+        raise DataError(f"{where} has {count} classes, the model {len(labels)}")
+    return replace(decoded, labels=labels or tuple(f"class {index}" for index in range(count)))
+
+
+def _relabelled(data: Dataset, where: str, labels: tuple[str, ...]) -> Dataset:
+    """With a model's classes in their order. After the split: which pictures are held out must not hang on it."""
+    unknown = sorted(set(data.labels) - set(labels))
+    if unknown:
+        raise DataError(f"{where} has classes that the model does not know: {', '.join(unknown[:5])}")
+    order = np.array([labels.index(label) for label in data.labels])
+
+    def turned(split: Split) -> Split:
+        return Split(split.images, order[split.labels])
+
+    test = turned(data.test) if data.test else None
+    return replace(data, labels=labels, train=turned(data.train), validation=turned(data.validation), test=test)
+
+
+def _check(decoded: Decoded, where: str) -> None:
+    """Raise `DataError` where there is nothing to be learnt."""
     for label in decoded.labels:
         if not label or decoded.labels.count(label) > 1 or not label.isprintable():
             raise DataError(f"{where}: {label!r} cannot name a class: names must differ, and be text")
@@ -152,38 +210,51 @@ def _check(decoded: Decoded, where: str, labels: tuple[str, ...] | None) -> Deco
     for label, count in zip(decoded.labels, counts, strict=True):
         if count < 2:
             raise DataError(f"{where}: class {label!r} has {count} readable training pictures; it needs two or more")
-    return decoded
 
 
-def _split(name: str, checksum: str, decoded: Decoded, fit: images.Fit, fraction: float) -> Dataset:
+def _split(
+    name: str, checksum: str, decoded: Decoded, fit: images.Fit, fraction: float, test_fraction: float | None
+) -> Dataset:
     if not 0 < fraction < 1:
         raise UsageError(f"the validation fraction is {fraction}; it must lie between 0 and 1")
     splits = decoded.splits
     if "train" not in splits:  # an archive with test/ alone can be evaluated on
         empty = next(iter(splits.values())).take(np.arange(0))
         splits = {"train": empty, "validation": empty, **splits}
-    if "validation" not in splits:
-        train = splits["train"]
-        held = _held_out(train.labels, fraction)
-        splits = {**splits, "train": train.take(np.flatnonzero(~held)), "validation": train.take(np.flatnonzero(held))}
+    train = splits["train"]
+    if test_fraction is None:
+        counts = np.bincount(train.labels, minlength=len(decoded.labels))
+        test_fraction = fraction if counts.min() >= LEAST_FOR_TEST else 0.0
+    validates, tests = "validation" in splits, "test" in splits or not len(train)
+    shares = (0.0 if validates else fraction, 0.0 if tests else test_fraction)
+    if any(shares):
+        kept, validation, test = _held_out(train.labels, *shares)
+        splits = {"validation": train.take(validation), "test": train.take(test), **splits, "train": train.take(kept)}
     return Dataset(
         name=name,
         labels=decoded.labels,
         train=splits["train"],
         validation=splits["validation"],
-        test=splits.get("test"),
+        test=splits["test"] if len(splits.get("test", ())) else None,
         fit=fit,
         checksum=checksum,
+        held_out=shares,
         skipped=decoded.skipped,
     )
 
 
-def _held_out(labels: npt.NDArray[np.int64], fraction: float) -> npt.NDArray[np.bool_]:
-    """Which pictures are held out: the same share of each class, one at least and never all."""
+def _held_out(labels: npt.NDArray[np.int64], validation: float, test: float) -> list[npt.NDArray[np.intp]]:
+    """Which pictures are for training, validation and testing: the same shares of each class, one at least, never all.
+
+    Of a share of 0 there are none.
+    """
     rng = np.random.default_rng(_SPLIT_SEED)
-    held = np.zeros(len(labels), bool)
+    part = np.zeros(len(labels), np.int64)
     for label in np.unique(labels):
         of_class = rng.permutation(np.flatnonzero(labels == label))
-        count = min(max(1, round(len(of_class) * fraction)), len(of_class) - 1)
-        held[of_class[:count]] = True
-    return held
+        begin = 0
+        for number, share in enumerate((validation, test), 1):
+            count = min(max(1, round(len(of_class) * share)) if share else 0, len(of_class) - 1 - begin)
+            part[of_class[begin : begin + count]] = number
+            begin += count
+    return [np.flatnonzero(part == number) for number in range(3)]

@@ -35,6 +35,7 @@ class Evaluation:
         split: the split's name.
         pictures: how many there were.
         accuracy: the share whose best class is the label, in [0, 1].
+        balanced_accuracy: the mean of the classes' shares, each counting the same.
         interval: the 95 % Wilson score interval of that share.
         cross_entropy: mean, in nats.
         calibration_error: expected calibration error over 15 bins, in [0, 1].
@@ -49,6 +50,7 @@ class Evaluation:
     split: str
     pictures: int
     accuracy: float
+    balanced_accuracy: float
     interval: tuple[float, float]
     cross_entropy: float
     calibration_error: float
@@ -66,6 +68,7 @@ class Evaluation:
             "split": self.split,
             "pictures": self.pictures,
             "accuracy": round(self.accuracy, 4),
+            "balanced_accuracy": round(self.balanced_accuracy, 4),
             "interval": [round(end, 4) for end in self.interval],
             "cross_entropy": round(self.cross_entropy, 4),
             "calibration_error": round(self.calibration_error, 4),
@@ -76,13 +79,21 @@ class Evaluation:
 
 
 def session(of: bundle.Bundle, threads: int = 0) -> onnxruntime.InferenceSession:
-    """An onnxruntime session on the CPU; 0 threads: one a core. Raises `BundleError` for a model that does not load."""
+    """An onnxruntime session on the CPU; 0 threads: one a core.
+
+    Raises:
+        BundleError: the model does not load, or takes or gives something else than its card says.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     try:
-        return onnxruntime.InferenceSession(of.model, options, providers=["CPUExecutionProvider"])
+        made = onnxruntime.InferenceSession(of.model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises classes of its own that share no base but Exception
         raise BundleError(f"{of.model} does not load: {str(error).splitlines()[0]}") from None
+    bundle.check_graph(of, made.get_inputs(), made.get_outputs())
+    if bundle.LOGITS not in [value.name for value in made.get_outputs()]:
+        raise BundleError(f"{of.model} gives no {bundle.LOGITS!r}, which training needs beside the probabilities")
+    return made
 
 
 def logits(
@@ -127,17 +138,17 @@ def evaluate(
     confusion = np.zeros((count, count), np.int64)
     np.add.at(confusion, (split.labels, answers), 1)
     of_class = confusion.sum(1)
+    recalls = {label: float(confusion[i, i] / of_class[i]) for i, label in enumerate(of.card.labels) if of_class[i]}
     return Evaluation(
         split=name,
         pictures=len(split),
         accuracy=float(np.trace(confusion)) / len(split),
+        balanced_accuracy=statistics.mean(recalls.values()),
         interval=wilson(int(np.trace(confusion)), len(split)),
         cross_entropy=cross_entropy(raw, split.labels, of.card.temperature),
         calibration_error=expected_calibration_error(probabilities, split.labels),
         uncalibrated_error=expected_calibration_error(softmax(raw), split.labels),
-        per_class={
-            label: float(confusion[i, i] / of_class[i]) for i, label in enumerate(of.card.labels) if of_class[i]
-        },
+        per_class=recalls,
         confusion=confusion,
         labels=split.labels,
         logits=raw,

@@ -32,7 +32,7 @@ class ExportError(KernelscopeError):
 
 
 def require_tensorflow() -> None:
-    """Raise `ExportError`, before hours are spent, where export will not be possible afterwards."""
+    """Raise `ExportError` where Keras runs on another backend: tf2onnx reads TensorFlow's graphs."""
     if keras.backend.backend() != "tensorflow":
         raise ExportError(
             f"export needs Keras on TensorFlow, this is {keras.backend.backend()}: on a machine that has TensorFlow, "
@@ -100,7 +100,7 @@ def check_parity(of: bundle.Bundle, model: keras.Model, pictures: Pixels) -> flo
     session = evaluate.session(of)
     worst = 0.0
     for size in PARITY_BATCHES:
-        batch = np.resize(pictures, (size, *pictures.shape[1:]))
+        batch = pictures[np.arange(size) % len(pictures)]
         (ours,) = session.run([bundle.PROBABILITIES], {bundle.INPUT: batch})
         worst = max(worst, float(np.abs(ours - softmax(predict(model, batch), of.card.temperature)).max()))
     if not worst < PARITY:

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from contract import bundle
 from contract.errors import KernelscopeError, UsageError
-from training import checkpoint, networks
+from training import checkpoint, machine, networks
 from training.augment import Batch
 from training.batches import Batches
 from training.calibrate import cross_entropy
@@ -54,7 +54,7 @@ class Options:
         precision: what layers compute in.
         patience: epochs without a better one after which the rate comes down to its end and the run stops; a third of
             the epochs, 5 at least, where None; 0 for never.
-        teacher: a bundle whose probabilities are learnt, together with the labels.
+        teacher: a bundle whose answers are learnt, together with the labels.
     """
 
     epochs: int | None = None
@@ -76,6 +76,7 @@ class Trained:
         seconds: how long it computed in all, pauses left out.
         batch_size: pictures a step.
         class_weights: by class, where they were not the same for all.
+        origin: precision, hardware, versions and commit of the training, whoever takes it up afterwards.
     """
 
     model: keras.Model
@@ -83,6 +84,7 @@ class Trained:
     seconds: float
     batch_size: int
     class_weights: npt.NDArray[np.float32] | None
+    origin: dict[str, Any]
 
 
 def fit(recipe: Recipe, data: Dataset, options: Options, folder: Path, *, resume: bool, console: Console) -> Trained:
@@ -97,8 +99,9 @@ def fit(recipe: Recipe, data: Dataset, options: Options, folder: Path, *, resume
         console: where progress is shown.
 
     Raises:
-        UsageError: `folder` holds an unfinished run and `resume` is not set, or one of another recipe, data or seed;
-            or another process writes to it; or the pictures are too small for the network.
+        UsageError: `folder` holds an unfinished run and `resume` is not set, or one of another recipe, form of the
+            recipe, data, seed or precision; or another process writes to it; or the pictures are too small for the
+            network.
         Interrupted: SIGINT or SIGTERM came; the state has been saved.
         KernelscopeError: the loss is no number any more; the last good checkpoint is kept.
     """
@@ -125,6 +128,12 @@ class _Run:
         self.patience = max(5, self.epochs // 3) if options.patience is None else options.patience
         self.stalled = 0  # the epoch at which patience ran out
         self.seed, self.budget = options.seed, options.time_budget
+        self.origin: dict[str, Any] = {
+            "precision": options.precision,
+            "hardware": machine.hardware(),
+            "versions": machine.versions(),
+            "commit": machine.commit(),  # now: files may change while the run goes on, the code that runs does not
+        }
         keras.utils.set_random_seed(options.seed)
         with networks.precision(options.precision):
             try:
@@ -152,21 +161,25 @@ class _Run:
         self.best = list[npt.NDArray[Any]]()  # the weights of the best epoch so far
         self.step, self.seconds, self.history = 0, 0.0, list[Row]()
         self.sums = np.zeros(2)  # loss and accuracy of this epoch so far
+        self.done = False
         self.stop = threading.Event()
         self._take_up(resume)
 
     # --- the loop
 
     def run(self) -> Trained:
-        if self.progress >= 1:  # a finished run is taken up: what comes after it can be done again
+        if self.done:  # a finished run is taken up: what comes after it can be done again
             return self._trained()
         started, saved = time.monotonic() - self.seconds, time.monotonic()
         with Log(self.folder, self.console, self.history) as log, self._stoppable():
+            if self.progress >= 1:  # it is taken up for fewer epochs, or less time, than it has had
+                self._end(log)
+                return self._trained()
             for x, y, weights in self.batches.following(self.step):
                 self.optimiser.learning_rate = self.recipe.optimiser.rate * self.recipe.schedule.at(self.progress)
                 figures = np.array([float(v) for v in self.model.train_on_batch(x, y, weights)])
                 if not np.isfinite(figures).all():
-                    raise KernelscopeError(self._diverged(float(figures[0])))
+                    raise self._diverged(f"the loss is {figures[0]} at step {self.step + 1}")
                 # Keras returns the running mean since the metrics were reset; the reset is ours, at each step
                 self.model.reset_metrics()
                 self.sums += figures
@@ -174,27 +187,33 @@ class _Run:
                 self.seconds = time.monotonic() - started
                 if self.averaging:
                     self.averaging.step(self.step, self.progress)
-                epoch_ends = self.step % self.steps_an_epoch == 0
-                ends = self.progress >= 1
-                if ends and self.averaging:
-                    self.averaging.finish()
                 log.step(self.step, self._expected_steps(), self._note())
-                if epoch_ends or ends:
-                    log.epoch(self._end_epoch(), self.epochs)
-                    self._come_down_if_stalled()
-                if ends:
-                    _assign(self.model.weights, self.best)
-                if epoch_ends or ends or self.stop.is_set() or time.monotonic() - saved > CHECKPOINT_SECONDS:
-                    self._save(done=ends)
-                    saved = time.monotonic()
-                if ends:
+                if self.progress >= 1:
+                    self._end(log)
                     break
+                epoch_ends = self.step % self.steps_an_epoch == 0
+                if epoch_ends:
+                    self._end_epoch(log)
+                    self._come_down_if_stalled()
+                if epoch_ends or self.stop.is_set() or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    self._save()
+                    saved = time.monotonic()
                 if self.stop.is_set():
                     raise Interrupted(f"stopped at step {self.step} and saved to {self.folder}")
         return self._trained()
 
+    def _end(self, log: Log) -> None:
+        """The last epoch is over, however short it was: what stays are the weights of the best one."""
+        if self.averaging:
+            self.averaging.finish()
+        if not self.history or self.history[-1]["step"] < self.step:
+            self._end_epoch(log)
+        _assign(self.model.weights, self.best)
+        self.done = True
+        self._save()
+
     def _trained(self) -> Trained:
-        return Trained(self.model, self.history, self.seconds, self.batch_size, self.batches.class_weights)
+        return Trained(self.model, self.history, self.seconds, self.batch_size, self.batches.class_weights, self.origin)
 
     @property
     def progress(self) -> float:
@@ -210,13 +229,17 @@ class _Run:
         loss, accuracy = self.sums / steps if self.sums.any() else (0.0, 0.0)
         return f"epoch {self.step / self.steps_an_epoch:.1f}  loss {loss:.3f}  accuracy {accuracy:.1%}"
 
-    def _end_epoch(self) -> Row:
+    def _end_epoch(self, log: Log) -> None:
+        """Look at the held-out pictures; classes count there as they do in the loss."""
         steps = (self.step - 1) % self.steps_an_epoch + 1
-        labels = self.data.validation.labels
+        labels, by_class = self.data.validation.labels, self.batches.class_weights
+        counts = None if by_class is None else by_class[labels]
         with self.averaging.shown() if self.averaging else nullcontext():
             logits = predict(self.model, self.data.validation.images)
-            loss = round(cross_entropy(logits, labels), 6)
-            accuracy = round(float((logits.argmax(1) == labels).mean()), 6)
+            if not np.isfinite(logits).all():
+                raise self._diverged(f"the network's answers are no numbers any more at step {self.step}")
+            loss = round(cross_entropy(logits, labels, counts=counts), 6)
+            accuracy = round(float(np.average(logits.argmax(1) == labels, weights=counts)), 6)
             if all((accuracy, -loss) >= (row["validation_accuracy"], -row["validation_loss"]) for row in self.history):
                 self.best = _arrays(self.model.weights)
         row: Row = {
@@ -231,7 +254,7 @@ class _Run:
         }
         self.history.append(row)
         self.sums = np.zeros(2)
-        return row
+        log.epoch(row, self.epochs)
 
     def _come_down_if_stalled(self) -> None:
         """Where no epoch was better for as long as patience lasts, let the run end soon, its schedule included."""
@@ -249,6 +272,7 @@ class _Run:
     def _notes(self) -> dict[str, Any]:
         return {
             "recipe": self.recipe.name,
+            "form": self.recipe.form(),
             "data": self.data.checksum,
             "pictures": [len(self.data.train), len(self.data.validation)],
             "size": list(self.data.size),
@@ -258,7 +282,7 @@ class _Run:
             "teacher": self.teacher.checksum if self.teacher else None,
         }
 
-    def _save(self, *, done: bool) -> None:
+    def _save(self) -> None:
         arrays = {
             "weights": self.model.weights,
             "optimiser": self.optimiser.variables,
@@ -274,32 +298,35 @@ class _Run:
             "sums": self.sums.tolist(),
             "stalled": self.stalled,
             "epochs": self.epochs,
-            "done": done,
+            "done": self.done,
+            "origin": self.origin,
         }
         groups = {name: _arrays(group) for name, group in arrays.items()}
+        if not all(np.isfinite(weights).all() for weights in groups["weights"]):  # a loss tells of a step's beginning
+            raise self._diverged(f"the weights are no numbers any more after step {self.step}")
         checkpoint.Checkpoint(groups, {**self._notes(), **state}).write(self.folder)
 
     def _take_up(self, resume: bool) -> None:
         found = checkpoint.read(self.folder)
         if found is None:
+            (self.folder / checkpoint.PUBLISHED).unlink(missing_ok=True)  # of a run that is gone
             return
         notes = found.notes
         published = (self.folder / checkpoint.PUBLISHED).is_file()
         other = [key for key, wanted in self._notes().items() if notes.get(key) != wanted]
         if published and (other or not resume):
+            # that run is over, and its model in the repository: a new one takes its place. In this order: if it ends
+            # in between, nothing is left that could be taken for the new run
+            (self.folder / checkpoint.FILE).unlink()
             (self.folder / checkpoint.PUBLISHED).unlink()
-            return  # that run is over, and its model in the repository: a new one takes its place
+            return
         if not resume:
             state = "a finished run that was not published" if notes.get("done") else "an unfinished run"
             raise UsageError(
                 f"{self.folder} holds {state}, at step {notes.get('step')}: add --resume to go on with it, "
                 "or --run another-folder to start a new one"
             )
-        for key in other:
-            raise UsageError(
-                f"{self.folder} holds a run with {key} {notes.get(key)}, not {self._notes()[key]}: "
-                "resume it as it was started, or give another --run"
-            )
+        self._refuse_other(other, notes)
         _assign(self.model.weights, found.arrays["weights"])
         _assign(self.optimiser.variables, found.arrays["optimiser"])
         if self.averaging:
@@ -307,15 +334,41 @@ class _Run:
         self.best = found.arrays.get("best") or found.arrays["weights"]  # there is no best one in the first epoch
         _assign(_draws(self.model), found.arrays.get("draws", []))
         self.step, self.seconds, self.history = notes["step"], notes["seconds"], notes["history"]
-        self.sums = np.array(notes["sums"])
-        self.stalled = notes.get("stalled", 0)
+        self.sums, self.done = np.array(notes["sums"]), notes["done"]
+        self.stalled = notes["stalled"]
         if self.stalled:
             self.epochs = notes["epochs"]
+        before, now = notes["origin"], self.origin
+        self.origin = before
+        if not self.done:
+            for key in ("hardware", "commit"):
+                if not before[key].endswith(now[key]):
+                    before[key] += f", then {now[key]}"
         self.console.print(f"resuming at step {self.step}, after {self.seconds:.0f} s of training", highlight=False)
 
-    def _diverged(self, loss: float) -> str:
+    def _refuse_other(self, other: list[str], notes: dict[str, Any]) -> None:
+        """Raise `UsageError` where the run in the folder is not the one that is asked for."""
+        start_anew = "or give another --run"
+        named = [key for key in other if key != "form"]
+        for key in named:
+            raise UsageError(
+                f"{self.folder} holds a run with {key} {notes.get(key)}, not {self._notes()[key]}: "
+                f"resume it as it was started, {start_anew}"
+            )
+        if other:
+            raise UsageError(
+                f"{self.folder} holds a run of the recipe {self.recipe.name} with other settings, or as another "
+                f"version of kernelscope has it: resume it as it was started, {start_anew}"
+            )
+        precision = notes["origin"]["precision"]
+        if not notes["done"] and precision != self.origin["precision"]:
+            raise UsageError(
+                f"{self.folder} holds a run in {precision}: add --precision {precision} to go on with it, {start_anew}"
+            )
+
+    def _diverged(self, what: str) -> KernelscopeError:
         kept = f"; the last good checkpoint is in {self.folder}" if (self.folder / checkpoint.FILE).is_file() else ""
-        return f"the loss is {loss} at step {self.step + 1}{kept}: lower the learning rate or raise --batch-size"
+        return KernelscopeError(f"{what}{kept}: lower the learning rate or raise --batch-size")
 
     @contextmanager
     def _stoppable(self) -> Iterator[None]:
@@ -340,7 +393,7 @@ class _Run:
 def _teacher(of: bundle.Bundle | None, data: Dataset) -> Teacher | None:
     if of is None:
         return None
-    from training.teacher import Teacher  # here: a machine that only trains need not have onnxruntime
+    from training.teacher import Teacher
 
     return Teacher(of, data)
 

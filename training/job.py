@@ -41,6 +41,7 @@ class Job:
         options: what differs from the recipe.
         resume: whether to go on with the run in `run`.
         command: what a person typed, for the card.
+        unknown: a folder of pictures of what the model is to be unsure of, beside those that are made.
     """
 
     recipe: Recipe
@@ -54,6 +55,7 @@ class Job:
     options: Options
     resume: bool
     command: str
+    unknown: Path | None = None
 
 
 def run(job: Job, console: Console) -> bundle.Bundle:
@@ -67,7 +69,7 @@ def run(job: Job, console: Console) -> bundle.Bundle:
             progress=progress,
         )
     name = job.name
-    commit = machine.commit()  # now: the files may change while the run goes on, the code that runs does not
+    other = unknown.read(job.unknown, pictures.size, job.fit) if job.unknown else None
     _announce(job, pictures, console)
     with repository.staging(job.output, name):
         pass  # a repository that cannot be written to is better known now than after the training
@@ -78,7 +80,7 @@ def run(job: Job, console: Console) -> bundle.Bundle:
     reference = export.in_form(network, trained.model, classes, for_export=False)
     held_out = pictures.validation
     temperature = calibrate.temperature(fit.predict(reference, held_out.images), held_out.labels)
-    doubt = unknown.doubt(lambda images: fit.predict(reference, images), temperature, held_out)
+    doubt = unknown.doubt(lambda images: fit.predict(reference, images), temperature, held_out, other)
     proto = export.convert(export.in_form(network, trained.model, classes, for_export=True), temperature)
     card = bundle.Card(
         name=name,
@@ -97,11 +99,12 @@ def run(job: Job, console: Console) -> bundle.Bundle:
             "batch_size": trained.batch_size,
             **_lessons(job.options.teacher),
             **_weights(trained, pictures.labels),
-            "precision": job.options.precision,
             "seconds": round(trained.seconds, 1),
-            "hardware": machine.hardware(),
-            "versions": machine.versions(),
-            "commit": commit,
+            **trained.origin,
+            "versions": {
+                **machine.versions(),
+                **trained.origin["versions"],
+            },  # what exports may not be where it trained
         },
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -151,6 +154,7 @@ def _publish(
             "multiply_adds": sum(layer.multiply_adds for layer in table),
             "bytes": draft.model.stat().st_size,
             "dtype": "float32",
+            "hardware": machine.hardware(),
             "parity": export.check_parity(draft, reference, held_out.images),
             "latency_ms": round(evaluate.latency(draft), 2),
             "pictures_per_second": round(evaluate.throughput(draft)),
@@ -166,6 +170,13 @@ def _publish(
 
 
 def _announce(job: Job, pictures: data.Dataset, console: Console) -> None:
+    if keras.backend.backend() != "tensorflow":
+        console.print(
+            f"Keras runs on {keras.backend.backend()}: the run will end with a checkpoint, to be exported with "
+            "KERAS_BACKEND=tensorflow and --resume",
+            highlight=False,
+            soft_wrap=True,
+        )
     for line in pictures.skipped[:_NAMED]:
         console.print(f"[yellow]skipped[/] {escape(line)}", highlight=False, soft_wrap=True)
     if len(pictures.skipped) > _NAMED:

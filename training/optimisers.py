@@ -145,7 +145,7 @@ class Averaging(Protocol):
         """Let the slow weights replace the fast ones."""
 
     def shown(self) -> AbstractContextManager[None]:
-        """In this block the variables hold what the run would end with if it ended now."""
+        """In this block the variables hold what an epoch is judged by, and kept for."""
 
 
 class Lookahead:

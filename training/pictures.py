@@ -11,7 +11,9 @@ import math
 import os
 import shutil
 import statistics
+import sys
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +35,11 @@ _LARGEST_SIDE: Final = 224
 """Pictures larger than this are shrunk to it unless a size is asked for."""
 _CACHE_FORMAT: Final = 3
 _NOTES: Final = "notes.json"
+_STAGED: Final = "staged-"
+_FORGOTTEN: Final = 86400.0
+"""Seconds after which what a killed process left half-written in the cache is removed."""
+_CGROUP: Final = Path("/sys/fs/cgroup")
+"""Of control groups in their second version, as a container sees its own."""
 
 _A = TypeVar("_A")
 _B = TypeVar("_B")
@@ -104,7 +111,7 @@ class Decoded:
 
 def decode(
     checksum: str,
-    items: list[Item],
+    list_items: Callable[[], list[Item]],
     size: tuple[int, int] | None,
     fit: images.Fit,
     progress: Progress,
@@ -114,7 +121,7 @@ def decode(
 
     Args:
         checksum: the source's; the cache's key.
-        items: its pictures and folders.
+        list_items: finds its pictures and folders; not called where the cache has them.
         size: height and width to bring pictures to; their own where None, see `training.data.load`.
         fit: how a picture of another shape takes that size.
         progress: called while pictures are decoded.
@@ -123,12 +130,9 @@ def decode(
     Raises:
         DataError: there are no pictures, none that can be read, or a class's folder has none.
     """
-    if not any(item.is_picture for item in items):
-        kinds = " ".join(images.SUFFIXES)
-        raise DataError(f"{where} holds no pictures in class folders: expected train/<class>/*.jpg (one of {kinds})")
     shape = "own" if size is None else f"{size[0]}x{size[1]}"
     folder = cache_folder() / f"{checksum[:32]}-{shape}-{fit}-{_CACHE_FORMAT}"
-    return _read_cache(folder) or _decode_all(items, size, fit, progress, where, folder)
+    return _read_cache(folder) or _decode_all(list_items(), size, fit, progress, where, folder)
 
 
 def cache_folder() -> Path:
@@ -142,6 +146,9 @@ def cache_folder() -> Path:
 def _decode_all(
     items: list[Item], size: tuple[int, int] | None, fit: images.Fit, progress: Progress, where: str, folder: Path
 ) -> Decoded:
+    if not any(item.is_picture for item in items):
+        kinds = " ".join(images.SUFFIXES)
+        raise DataError(f"{where} holds no pictures in class folders: expected train/<class>/*.jpg (one of {kinds})")
     if any(item.split == "train" for item in items):
         items = [item for item in items if item.split]
     else:  # no train/ folder: the class folders that stand at the top are for training
@@ -182,10 +189,27 @@ def _decode_all(
 
 def memory_limit() -> int:
     """How many bytes of pictures are kept in memory: half of what is free. More than that streams from the cache."""
+    return min(_free_memory(), _left_to_container()) // 2
+
+
+def _free_memory() -> int:
+    """Bytes that the system could give, what it can drop from its caches included."""
     try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (ValueError, OSError, AttributeError):  # no such count on this system
-        return 4 * 2**30
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):  # not Linux
+        return 8 * 2**30
+
+
+def _left_to_container() -> int:
+    """Bytes up to the limit of this process' control group, as containers have one."""
+    try:
+        limit, used = (
+            (_CGROUP / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current")
+        )
+        return max(0, int(limit) - int(used))
+    except (OSError, ValueError):  # there is none, or it is "max"
+        return sys.maxsize
 
 
 def _to_memory(
@@ -255,15 +279,15 @@ def _in_order(pool: ThreadPoolExecutor, work: Callable[[_A], _B], inputs: Iterab
 
 def _own_size(items: list[Item]) -> tuple[int, int]:
     """The size of the first pictures where it is one and the same, else the median of their shorter sides, square."""
-    sizes = set()
+    sizes = []
     for item in items[:: max(1, len(items) // 200)]:
         try:
             with Image.open(BytesIO(item.read()), formats=images.FORMATS) as picture:
-                sizes.add((picture.height, picture.width))
+                sizes.append((picture.height, picture.width))
         except Exception:  # noqa: S112 -- an unreadable picture is counted and named when it is decoded, not here
             continue
-    if len(sizes) == 1 and max(max(pair) for pair in sizes) <= _LARGEST_SIDE:
-        return next(iter(sizes))
+    if len(set(sizes)) == 1 and max(sizes[0]) <= _LARGEST_SIDE:
+        return sizes[0]
     side = min(_LARGEST_SIDE, int(statistics.median(min(pair) for pair in sizes))) if sizes else 32
     return side, side
 
@@ -283,7 +307,10 @@ def resized(decoded: Decoded, size: tuple[int, int], fit: images.Fit) -> Decoded
 def _staged(folder: Path) -> Iterator[Path]:
     """A folder beside that one, which takes its place when the block ends well, and is gone when it does not."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(dir=folder.parent))
+    for left in folder.parent.glob(f"{_STAGED}*"):
+        if time.time() - left.stat().st_mtime > _FORGOTTEN:
+            shutil.rmtree(left, ignore_errors=True)
+    staged = Path(tempfile.mkdtemp(prefix=_STAGED, dir=folder.parent))
     try:
         yield staged
         shutil.rmtree(folder, ignore_errors=True)

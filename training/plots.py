@@ -78,8 +78,9 @@ def confusion(matrix: Any, labels: tuple[str, ...]) -> bytes:
         axes.imshow(share**0.5, cmap="Blues", vmin=0, vmax=1)  # the root, or single mistakes would not be seen
         axes.set(xlabel="answer", ylabel="label")
         if len(labels) <= _MOST_NAMES:
-            axes.set_xticks(range(len(labels)), labels, rotation=90)
-            axes.set_yticks(range(len(labels)), labels)
+            names = [_plain(label) for label in labels]
+            axes.set_xticks(range(len(names)), names, rotation=90)
+            axes.set_yticks(range(len(names)), names)
         if len(labels) <= _MOST_NUMBERS:
             for row, column in np.argwhere(matrix > 0):
                 colour = "white" if share[row, column] > 0.4 else "black"
@@ -103,8 +104,14 @@ def mistakes(score: Evaluation, pictures: Pixels, labels: tuple[str, ...]) -> by
             axes.axis("off")
         for axes, index in zip(tiles, worst, strict=False):
             axes.imshow(pictures[index])
-            axes.set_title(f"{labels[score.labels[index]]}\n{labels[answers[index]]}? {sure[index]:.0%}", fontsize=7)
+            label, answer = _plain(labels[score.labels[index]]), _plain(labels[answers[index]])
+            axes.set_title(f"{label}\n{answer}? {sure[index]:.0%}", fontsize=7)
         return _png(figure)
+
+
+def _plain(label: str) -> str:
+    """A class's name as it is: what stands between dollars would be taken for a formula."""
+    return label.replace("$", r"\$")
 
 
 def _png(figure: Figure) -> bytes:

@@ -31,7 +31,7 @@ from rich.console import Console
 from contract import bundle, repository
 from contract.errors import KernelscopeError, UsageError
 from contract.images import Pixels
-from training import compare, data, evaluate, export, report, unknown
+from training import compare, data, evaluate, export, machine, report, unknown
 from training.pictures import Split
 from training.progress import counting
 
@@ -119,7 +119,7 @@ def check(gain: Gain) -> None:
         )
 
 
-def run(of: bundle.Bundle, source: str, output: Path, console: Console) -> bundle.Bundle:
+def run(of: bundle.Bundle, source: str, output: Path, console: Console, other: Path | None = None) -> bundle.Bundle:
     """Quantise a bundle, check and score it, and publish it as another version of the same model.
 
     Args:
@@ -127,6 +127,7 @@ def run(of: bundle.Bundle, source: str, output: Path, console: Console) -> bundl
         source: the labelled pictures that it was trained on; see `data.load`.
         output: the repository to publish into.
         console: where progress is shown.
+        other: a folder of pictures of what the model is to be unsure of, beside those that are made.
 
     Raises:
         UsageError: it is int8 already, or those are not the pictures that it was trained on.
@@ -135,19 +136,11 @@ def run(of: bundle.Bundle, source: str, output: Path, console: Console) -> bundl
     card = of.card
     if card.cost.get("dtype") != "float32":
         raise UsageError(f"{of.folder} is {card.cost.get('dtype', 'of unknown type')}; quantise a float32 bundle")
-    held, rest = card.data.get("validation", 0), card.data.get("train", 0)
     with counting(console, "reading pictures") as progress:
-        pictures = data.load(
-            source,
-            size=(card.height, card.width),
-            fit=card.fit,
-            labels=card.labels,
-            # the split of the training: what is held out must not have been trained on
-            validation_fraction=held / (held + rest) if held and rest else data.VALIDATION_FRACTION,
-            progress=progress,
-        )
-    if card.data.get("checksum") != f"sha256:{pictures.checksum}":
+        pictures = data.load_for(card, source, progress)
+    if not data.trained_on(card, pictures):
         raise UsageError(f"{source} is not what {of.folder} was trained on ({card.data.get('name')}): give those data")
+    strange = unknown.read(other, pictures.size, card.fit) if other else None
     proto = convert(of, pictures.train.images)
     name = of.folder.absolute().parent.name
     with repository.staging(output, name) as staged:
@@ -156,10 +149,13 @@ def run(of: bundle.Bundle, source: str, output: Path, console: Console) -> bundl
         split, which = (pictures.test, "test") if pictures.test else (pictures.validation, "validation")
         draft = bundle.Bundle(staged, card)
         score = evaluate.evaluate(draft, split, which)
-        doubt = unknown.doubt(lambda images: evaluate.logits(draft, images), card.temperature, pictures.validation)
+        doubt = unknown.doubt(
+            lambda images: evaluate.logits(draft, images), card.temperature, pictures.validation, strange
+        )
         cost = {
-            **card.cost,
+            **{key: value for key, value in card.cost.items() if key != "parity"},  # which was the float32 form's
             "dtype": "int8",
+            "hardware": machine.hardware(),
             "bytes": draft.model.stat().st_size,
             "latency_ms": round(evaluate.latency(draft), 2),
             "pictures_per_second": round(evaluate.throughput(draft)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, replace
 from typing import Final
@@ -10,7 +11,7 @@ from contract.errors import UsageError
 from training import augment, networks, optimisers
 
 _STEPS: Final = 1000
-"""How many steps a run has at least, however few the pictures are; about what `fast` takes on CIFAR-10."""
+"""How many steps a run aims at where pictures are few; about what `fast` takes on CIFAR-10."""
 _STEPS_AN_EPOCH: Final = 32
 _SMALLEST_BATCH: Final = 64
 _MOST_EPOCHS: Final = 4
@@ -44,6 +45,18 @@ class Recipe:
     batch_size: int
     label_smoothing: float = 0.0
     averaging: type[optimisers.Averaging] | None = None
+
+    def form(self) -> str:
+        """All that makes a step what it is, as a short word: two recipes of the same form train alike.
+
+        The number of epochs is left out: a run may go on for longer than was planned.
+        """
+        return hashlib.sha256(repr(replace(self, summary="", epochs=0)).encode()).hexdigest()[:12]
+
+    def unmirrored(self) -> Recipe:
+        """This recipe without flips: for classes that are each other's mirror images."""
+        kept = tuple(one for one in self.augmentation if not isinstance(one, augment.Flip))
+        return replace(self, augmentation=kept)
 
     def suited(self, pictures: int, epochs: int | None = None, batch_size: int | None = None) -> Recipe:
         """This recipe for that many training pictures: where they are few, smaller batches and more epochs.

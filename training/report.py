@@ -180,7 +180,7 @@ def markdown(card: Card) -> str:
         "|---|---|",
         *(f"| {key} | {value} |" for key, value in _facts(data, training, cost)),
         "",
-        f"Made {card.created[:10]} by `{training['command']}`.",
+        f"Made {card.created[:10]} by `{training.get('command', '')}`.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -206,28 +206,33 @@ _FITS = {
 
 
 def _facts(data: dict[str, Any], training: dict[str, Any], cost: dict[str, Any]) -> list[tuple[str, str]]:
-    versions = ", ".join(f"{name} {version}" for name, version in training["versions"].items())
-    return [
-        ("data", f"{data['name']}, {data['checksum']}"),
+    """What a card says of where a model comes from and what it costs; a card need not say all of it."""
+    versions = ", ".join(f"{name} {version}" for name, version in training.get("versions", {}).items())
+    where = "one thread" + (f" of {cost['hardware']}" if "hardware" in cost else "")
+    rows: list[tuple[str, str, tuple[dict[str, Any], tuple[str, ...]]]] = [
+        ("data", "{name}, {checksum}", (data, ("name", "checksum"))),
         (
             "pictures",
-            f"{data['train']:,} to train, {data['validation']:,} held out for choices and the temperature, "
-            f"{data['test']:,} to test, {data['skipped']:,} unreadable",
+            "{train:,} to train, {validation:,} held out for choices and the temperature, {test:,} to test, "
+            "{skipped:,} unreadable",
+            (data, ("train", "validation", "test", "skipped")),
         ),
-        ("recipe", f"{training['recipe']}, seed {training['seed']}, batches of {training['batch_size']}"),
-        ("training", f"{training['epochs']} epochs, {training['seconds']:,.0f} s, {training['precision']}"),
-        ("hardware", str(training["hardware"])),
-        ("versions", versions),
-        ("commit", str(training["commit"])),
-        ("parameters", f"{cost['parameters']:,}"),
-        ("multiply-adds a picture", f"{cost['multiply_adds']:,}"),
-        ("model", f"{cost['bytes']:,} bytes, {cost['dtype']}"),
-        ("latency", f"{cost['latency_ms']} ms a picture, one thread of the hardware above"),
-        *(
-            [("throughput", f"{cost['pictures_per_second']:,} pictures a second in batches of 64, all cores of that")]
-            if "pictures_per_second" in cost
-            else []
+        ("recipe", "{recipe}, seed {seed}, batches of {batch_size}", (training, ("recipe", "seed", "batch_size"))),
+        ("teacher", "{teacher}", (training, ("teacher",))),
+        ("training", "{epochs} epochs, {seconds:,.0f} s, {precision}", (training, ("epochs", "seconds", "precision"))),
+        ("trained on", "{hardware}", (training, ("hardware",))),
+        ("commit", "{commit}", (training, ("commit",))),
+        ("parameters", "{parameters:,}", (cost, ("parameters",))),
+        ("multiply-adds a picture", "{multiply_adds:,}", (cost, ("multiply_adds",))),
+        ("model", "{bytes:,} bytes, {dtype}", (cost, ("bytes", "dtype"))),
+        ("latency", f"{{latency_ms}} ms a picture, {where}", (cost, ("latency_ms",))),
+        (
+            "throughput",
+            "{pictures_per_second:,} pictures a second in batches of 64, all cores of that",
+            (cost, ("pictures_per_second",)),
         ),
-        *([("beside float32", f"{cost['speed_over_float32']} times as fast")] if "speed_over_float32" in cost else []),
-        ("Keras and onnxruntime", f"differ by {cost['parity']:.0e} in probability at most"),
+        ("beside float32", "{speed_over_float32} times as fast", (cost, ("speed_over_float32",))),
+        ("Keras and onnxruntime", "differ by {parity:.0e} in probability at most", (cost, ("parity",))),
     ]
+    found = [(key, text.format_map(part)) for key, text, (part, needed) in rows if all(name in part for name in needed)]
+    return [*found, *([("versions", versions)] if versions else [])]

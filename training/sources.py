@@ -6,21 +6,22 @@ import errno
 import hashlib
 import lzma
 import os
+import shutil
 import tarfile
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import IO, Final
 
 import numpy as np
 
 from contract import images
 from contract.errors import DataError, UsageError
-from training.pictures import Decoded, Item, Progress, Split, decode
+from training.pictures import Decoded, Item, Progress, Split, cache_folder, decode
 
 _SPLITS: Final = {
     "train": "train",
@@ -87,17 +88,17 @@ def from_npz(path: Path) -> Decoded:
 def from_pictures(path: Path, size: tuple[int, int] | None, fit: images.Fit, progress: Progress) -> tuple[str, Decoded]:
     """An image folder, or an archive of one, and its checksum. Raises `UsageError` and `DataError`."""
     if path.is_dir():
-        items, checksum = list(_folder_items(path)), _folder_checksum(path)
-        return checksum, decode(checksum, items, size, fit, progress, str(path))
+        checksum = _folder_checksum(path)
+        return checksum, decode(checksum, lambda: list(_folder_items(path)), size, fit, progress, str(path))
     if not path.name.lower().endswith(_ARCHIVES):
         raise UsageError(f"{path} is of no known kind: give a folder, one of {' '.join(_ARCHIVES)}, or a .npz file")
     checksum = sha256(path)
     try:
         if path.suffix.lower() == ".zip":
             with zipfile.ZipFile(path) as archive:
-                return checksum, decode(checksum, list(_zip_items(archive)), size, fit, progress, str(path))
-        with tarfile.open(path, tarinfo=_Member) as tar:
-            return checksum, decode(checksum, list(_tar_items(tar)), size, fit, progress, str(path))
+                return checksum, decode(checksum, lambda: list(_zip_items(archive)), size, fit, progress, str(path))
+        with tarfile.open(path, tarinfo=_Member) as tar, _spool() as spool:
+            return checksum, decode(checksum, lambda: list(_tar_items(tar, spool)), size, fit, progress, str(path))
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
         raise DataError(f"{path} cannot be read as an archive: {str(error).splitlines()[0]}") from None
 
@@ -143,13 +144,25 @@ def _from_zip(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
         raise OSError(errno.EINVAL, str(error)) from None
 
 
-def _tar_items(tar: tarfile.TarFile) -> Iterator[Item]:
-    # A compressed tar can only be read forwards at a bearable speed: the bytes are kept, in the archive's order.
+def _spool() -> IO[bytes]:
+    """A file that is gone once it is closed; beside the cache, where there is room for pictures, if that can be."""
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryFile(buffering=0, dir=folder)
+    except OSError:
+        return tempfile.TemporaryFile(buffering=0)
+
+
+def _tar_items(tar: tarfile.TarFile, spool: IO[bytes]) -> Iterator[Item]:
+    # A compressed tar can only be read forwards at a bearable speed: its files are laid down, in the archive's order.
     for member in tar:
         _refuse_climbing(member.name)
         file = tar.extractfile(member) if member.isfile() else None
         if file:
-            item = _item(member.name, BytesIO(file.read()).getvalue)
+            begin = spool.tell()
+            shutil.copyfileobj(file, spool)
+            item = _item(member.name, partial(os.pread, spool.fileno(), spool.tell() - begin, begin))
         else:
             item = _folder(member.name) if member.isdir() else None  # links and devices are no pictures
         if item:

@@ -1,7 +1,8 @@
-"""A bundle that teaches: its probabilities are what another network is trained towards (Hinton et al. 2015).
+"""A bundle that teaches: its answers are what another network is trained towards (Hinton et al. 2015).
 
-See arXiv:1503.02531, and Beyer et al. 2021, arXiv:2106.05237, for why the teacher sees each picture just as the pupil
-does, augmentation included.
+Its probabilities at a temperature of one, that is, not the calibrated ones: those are sharper than the smoothed labels
+that it was trained on itself. See arXiv:1503.02531, and Beyer et al. 2021, arXiv:2106.05237, for why the teacher sees
+each picture just as the pupil does, augmentation included.
 """
 
 from __future__ import annotations

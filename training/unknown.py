@@ -8,12 +8,16 @@ arXiv:1610.02136); here that probability is calibrated, and the threshold is fit
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from contract import images
+from contract.errors import PictureError, UsageError
 from contract.images import Pixels
 from training.calibrate import Floats, softmax
 from training.pictures import Split
@@ -68,7 +72,31 @@ def pictures(like: Pixels) -> dict[str, Pixels]:
     }
 
 
-def doubt(logits: Callable[[Pixels], Floats], temperature: float, held_out: Split) -> Doubt:
+def read(folder: Path, size: tuple[int, int], fit: images.Fit) -> Pixels:
+    """Pictures of other things, uint8 (300 at most, H, W, 3), from a folder and the folders in it.
+
+    Args:
+        folder: what is no readable picture in it is passed over.
+        size, fit: how a model takes pictures.
+
+    Raises:
+        UsageError: there is no such folder, or no picture in it.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES)
+    found: list[Pixels] = []
+    for index in np.random.default_rng(_SEED).permutation(len(files)):
+        with suppress(PictureError, OSError):
+            found.append(images.read(files[index].read_bytes(), *size, fit))
+        if len(found) == _EACH:
+            break
+    if not found:
+        raise UsageError(f"{folder} has no pictures: give a folder of pictures of what the model is not to know")
+    return np.stack(found)
+
+
+def doubt(
+    logits: Callable[[Pixels], Floats], temperature: float, held_out: Split, other: Pixels | None = None
+) -> Doubt:
     """Fit the threshold.
 
     It is where the share of unknown pictures called unsure, less the share of rightly answered held-out ones, is
@@ -78,6 +106,7 @@ def doubt(logits: Callable[[Pixels], Floats], temperature: float, held_out: Spli
         logits: the model: uint8 (N, H, W, 3) -> (N, classes).
         temperature: what its logits are divided by.
         held_out: pictures that were not trained on.
+        other: further pictures of what the model does not know, of the same size.
     """
 
     def surest(of: Pixels) -> npt.NDArray[np.float64]:
@@ -86,7 +115,8 @@ def doubt(logits: Callable[[Pixels], Floats], temperature: float, held_out: Spli
     raw = logits(held_out.images)
     known = np.asarray(softmax(raw, temperature).max(1), np.float64)
     is_right = raw.argmax(1) == held_out.labels
-    strange = {kind: surest(images) for kind, images in pictures(held_out.images).items()}
+    unknown = {**pictures(held_out.images), **({} if other is None else {"other data": other})}
+    strange = {kind: surest(some) for kind, some in unknown.items()}
 
     def gain(threshold: float) -> float:
         found = np.mean([_share(values, threshold) for values in strange.values()])

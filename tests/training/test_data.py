@@ -4,13 +4,17 @@ import io
 import os
 import shutil
 import tarfile
+import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from contract import images
+from contract.bundle import Card
 from contract.errors import DataError, UsageError
 from tests.service.test_decoder import Target
 from tests.tiny import COLOURS, class_folder, picture
@@ -69,8 +73,9 @@ def test_archives_hold_what_their_folder_holds(folder: Path, tmp_path: Path) -> 
         assert found.name == path.name.split(".")[0]
         for split in ("train", "validation", "test"):
             left, right = getattr(found, split), getattr(whole, split)
-            # an archive keeps its own order
-            assert sorted(x.tobytes() for x in left.images) if split == "test" else len(left) == len(right)
+            assert len(left) == len(right)
+            if split == "test":  # which of the others are held out hangs on their order, and an archive keeps its own
+                assert sorted(x.tobytes() for x in left.images) == sorted(x.tobytes() for x in right.images)
             assert np.array_equal(np.bincount(left.labels), np.bincount(right.labels))
 
 
@@ -153,6 +158,10 @@ def test_pictures_of_many_sizes_are_brought_to_one(tmp_path: Path) -> None:
         for i, size in enumerate([(40, 60), (50, 50), (80, 64)]):
             (folder / f"{i}.jpg").write_bytes(picture(colour, size, "JPEG"))
     assert data.load(str(tmp_path / "mixed")).size == (50, 50)
+    for colour in COLOURS:  # the median of the pictures, not of the sizes that there are
+        for i in range(3, 9):
+            (tmp_path / "mixed" / colour / f"{i}.jpg").write_bytes(picture(colour, (32, 32), "JPEG"))
+    assert data.load(str(tmp_path / "mixed")).size == (32, 32)
     assert data.load(str(tmp_path / "mixed"), size=(24, 32)).size == (24, 32)
 
 
@@ -170,8 +179,6 @@ def test_training_decodes_as_serving_does(tmp_path: Path) -> None:
     for label, some in sent.items():
         (tmp_path / "golden" / label).mkdir(parents=True)
         for i, (kind, mode) in enumerate(kinds):
-            from PIL import Image
-
             made = Image.fromarray(rng.integers(0, 256, (37 + i, 53, 3), dtype=np.uint8)).convert(mode)
             out = io.BytesIO()
             made.save(out, kind)
@@ -209,12 +216,48 @@ def test_labels_of_a_model_set_the_order(folder: Path) -> None:
 
 def test_choosing_a_split(folder: Path) -> None:
     found = data.load(str(folder))
-    assert data.choose(found, None)[0] == "test"
-    assert len(data.choose(found, "all")[1]) == 48
+    other = card(found, checksum="sha256:0")
+    assert data.choose(found, None, other)[0] == "test"
+    assert len(data.choose(found, "all", other)[1]) == 48
     without = data.load(str(folder / "train"))
-    assert data.choose(without, None)[0] == "all"
+    assert data.choose(without, None, other)[0] == "all"
+    assert data.choose(without, None, card(without))[0] == "validation"
     with pytest.raises(UsageError, match="no test split"):
-        data.choose(without, "test")
+        data.choose(without, "test", other)
+
+
+def card(of: data.Dataset, **facts: Any) -> Card:
+    """That of a model trained on those data."""
+    return Card("model", of.labels, *of.size, of.fit, data={**of.describe(), **facts})
+
+
+def test_a_bundle_is_judged_by_pictures_that_it_was_not_trained_on(tmp_path: Path) -> None:
+    """Whatever part was held out, of classes of any size, and in whatever order the card has them."""
+    root = tmp_path / "uneven"
+    rng = np.random.default_rng(0)
+    for label, count in {"a": 4, "b": 60, "c": 7}.items():
+        (root / label).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(root / label / f"{i}.png")
+    trained = data.load(str(root), validation_fraction=0.3)
+    facts = trained.describe()
+    turned = Card("model", ("c", "a", "b"), 8, 8, data=facts)
+    again = data.load_for(turned, str(root))
+    assert again.labels == turned.labels
+    for one, other in ((trained.train, again.train), (trained.validation, again.validation)):
+        np.testing.assert_array_equal(one.images, other.images)
+        assert [trained.labels[i] for i in one.labels] == [again.labels[i] for i in other.labels]
+
+
+def test_a_part_is_kept_for_testing_where_there_is_enough(tmp_path: Path) -> None:
+    few = data.load(str(class_folder(tmp_path / "few", each=data.LEAST_FOR_TEST - 1) / "train"))
+    assert few.test is None
+    assert few.held_out == (0.1, 0.0)
+    enough = data.load(str(class_folder(tmp_path / "enough", each=data.LEAST_FOR_TEST) / "train"))
+    assert enough.test is not None
+    assert enough.held_out == (0.1, 0.1)
+    assert [len(split) for split in (enough.train, enough.validation, enough.test)] == [48, 6, 6]
+    assert data.load(str(tmp_path / "enough")).held_out == (0.1, 0.0)  # that has a test split of its own
 
 
 def bad(tmp_path: Path, name: str) -> str:
@@ -339,7 +382,28 @@ def test_more_than_memory_holds_streams_from_disk(
         some = np.array([3, 1, 2])
         assert np.array_equal(streamed.train.images[some], whole.train.images[some])
         assert np.array_equal(streamed.train.images[2:5], whole.train.images[2:5])
-    assert data.choose(streamed, "all")[1].images.shape == data.choose(whole, "all")[1].images.shape
+    shapes = [data.choose(one, "all", card(one))[1].images.shape for one in (streamed, whole)]
+    assert shapes[0] == shapes[1]
+
+
+def test_memory_is_what_the_system_and_the_container_have_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "_CGROUP", tmp_path)
+    whole = pictures.memory_limit()  # there are no such files: no limit
+    assert whole > 2**20
+    (tmp_path / "memory.current").write_text("400\n")
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert pictures.memory_limit() == 300
+    (tmp_path / "memory.max").write_text("max\n")
+    assert pictures.memory_limit() == pytest.approx(whole, rel=0.5)
+
+
+def test_what_a_killed_process_left_in_the_cache_is_removed_in_time(folder: Path, tmp_path: Path) -> None:
+    for name, age in (("old", 2 * 86400), ("new", 60)):
+        left = tmp_path / "cache" / f"staged-{name}"
+        left.mkdir(parents=True)
+        os.utime(left, (time.time() - age,) * 2)
+    data.load(str(folder))
+    assert [path.name for path in (tmp_path / "cache").glob("staged-*")] == ["staged-new"]
 
 
 def test_a_disk_that_cannot_take_the_stream_is_said_so(

@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,18 @@ def train(
 ) -> fit.Trained:
     console = Console(file=io.StringIO())
     return fit.fit(recipe, pictures, fit.Options(**options), folder, resume=resume, console=console)
+
+
+def stop_at(patch: pytest.MonkeyPatch, at: int, averaging: type[optimisers.Averaging] = optimisers.Lookahead) -> None:
+    """Let a SIGINT come during that step."""
+    step = averaging.step
+
+    def stop_here(self: optimisers.Averaging, number: int, progress: float) -> None:
+        step(self, number, progress)
+        if number == at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    patch.setattr(averaging, "step", stop_here)
 
 
 def weights(trained: fit.Trained) -> list[np.ndarray]:
@@ -94,18 +108,8 @@ def test_a_run_that_is_stopped_and_resumed_ends_as_the_whole_one(
     averaging = recipe.averaging
     assert averaging
     whole = train(tmp_path / "whole", pictures, recipe, epochs=3)
-    step = averaging.step
-
-    def stop_here(self: optimisers.Averaging, number: int, progress: float) -> None:
-        step(self, number, progress)
-        if number == at:
-            import os
-            import signal
-
-            os.kill(os.getpid(), signal.SIGINT)
-
     with monkeypatch.context() as patch:
-        patch.setattr(averaging, "step", stop_here)
+        stop_at(patch, at, averaging)
         with pytest.raises(fit.Interrupted, match=f"step {at}"):
             train(tmp_path / "halves", pictures, recipe, epochs=3)
     with pytest.raises(UsageError, match=r"an unfinished run, at step \d+: add --resume"):
@@ -218,6 +222,10 @@ def test_a_new_run_takes_a_published_ones_place_and_no_others(tmp_path: Path, pi
     assert len(train(tmp_path, pictures, epochs=2).history) == 2
     (tmp_path / checkpoint.PUBLISHED).touch()
     assert len(train(tmp_path, pictures, epochs=1, seed=3, resume=True).history) == 1
+    (tmp_path / checkpoint.PUBLISHED).touch()
+    (tmp_path / checkpoint.FILE).unlink()  # as where the new run was killed before its first checkpoint
+    train(tmp_path, pictures, epochs=1)
+    assert not (tmp_path / checkpoint.PUBLISHED).exists()
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path: Path, pictures: data.Dataset) -> None:
@@ -252,6 +260,9 @@ def test_what_does_not_fit_together_is_refused(tmp_path: Path, pictures: data.Da
         train(tmp_path, dataclasses.replace(pictures, fit="squash"), resume=True)
     with pytest.raises(UsageError, match="with data"):
         train(tmp_path, dataclasses.replace(pictures, checksum="f" * 64), resume=True)
+    other = dataclasses.replace(TINY, optimiser=optimisers.Nesterov(rate=0.4))
+    with pytest.raises(UsageError, match="the recipe tiny with other settings, or as another version"):
+        train(tmp_path, pictures, other, resume=True)
     for damage in (b"damaged", b""):
         (tmp_path / checkpoint.FILE).write_bytes(damage)
         with pytest.raises(DataError, match="is damaged"):
@@ -259,9 +270,63 @@ def test_what_does_not_fit_together_is_refused(tmp_path: Path, pictures: data.Da
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, pictures: data.Dataset) -> None:
-    wild = dataclasses.replace(TINY, optimiser=optimisers.Nesterov(rate=1e30), averaging=None)
-    with pytest.raises(KernelscopeError, match=r"the loss is (nan|inf) at step \d+"):
-        train(tmp_path, pictures, wild)
+    """And what is kept are numbers: a loss tells of the weights before the step, which may spoil them."""
+    wild = dataclasses.replace(TINY, optimiser=optimisers.Nesterov(), schedule=_Leaping(), averaging=None)
+    no_numbers = r"(the loss is (nan|inf)|answers are no numbers any more|weights are no numbers any more)"
+    with pytest.raises(KernelscopeError, match=no_numbers + r".* step \d+; the last good checkpoint is in"):
+        train(tmp_path, pictures, wild, epochs=20, batch_size=len(pictures.train))  # a step an epoch: all are saved
+    kept = checkpoint.read(tmp_path)
+    assert kept is not None
+    assert 1 <= kept.notes["step"] < 20
+    assert all(np.isfinite(array).all() for arrays in kept.arrays.values() for array in arrays)
+
+
+class _Leaping:
+    """A rate that at first is small, and then beyond anything."""
+
+    def at(self, progress: float) -> float:
+        return 1e-3 if progress < 0.2 else 1e30
+
+
+def test_resuming_for_less_than_it_has_had_ends_with_the_best_epoch(tmp_path: Path, pictures: data.Dataset) -> None:
+    for where, at, less in (("epochs", 13, {"epochs": 1}), ("time", 3, {"epochs": 6, "time_budget": 1e-9})):
+        with pytest.MonkeyPatch.context() as patch:
+            stop_at(patch, at)
+            with pytest.raises(fit.Interrupted):
+                train(tmp_path / where, pictures, epochs=6)
+        trained = train(tmp_path / where, pictures, resume=True, **less)
+        assert trained.history[-1]["step"] == at
+        answers = fit.predict(trained.model, pictures.validation.images).argmax(1)
+        best = max(row["validation_accuracy"] for row in trained.history)
+        assert (answers == pictures.validation.labels).mean() == pytest.approx(best, abs=1e-6)
+        again = train(tmp_path / where, pictures, resume=True, **less)
+        assert all(np.array_equal(a, b) for a, b in zip(weights(trained), weights(again), strict=True))
+
+
+def test_a_run_in_another_precision_is_not_gone_on_with(tmp_path: Path, pictures: data.Dataset) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 3)
+        with pytest.raises(fit.Interrupted):
+            train(tmp_path, pictures)
+    with pytest.raises(UsageError, match="add --precision float32 to go on"):
+        train(tmp_path, pictures, resume=True, precision="mixed_bfloat16")
+    finished = train(tmp_path, pictures, resume=True)
+    assert finished.origin["precision"] == "float32"
+    taken_up = train(tmp_path, pictures, resume=True, precision="mixed_bfloat16")  # to be exported elsewhere
+    assert taken_up.origin == finished.origin
+
+
+def test_held_out_pictures_count_as_their_classes_do(tmp_path: Path, pictures: data.Dataset) -> None:
+    """Of a class that is five times as rare, each counts five times: to answer the others alone is not 7 of 8 right."""
+    many = np.flatnonzero((pictures.train.labels != 0) | (np.arange(len(pictures.train)) % 5 == 0))
+    uneven = dataclasses.replace(pictures, train=pictures.train.take(many), validation=pictures.train.take(many))
+    still = dataclasses.replace(TINY, averaging=None, optimiser=optimisers.Adam(0.0), network=_Frozen())
+    trained = train(tmp_path, uneven, still, epochs=1)
+    answers = fit.predict(trained.model, uneven.validation.images).argmax(1)
+    by_class = [float((answers[uneven.validation.labels == label] == label).mean()) for label in range(3)]
+    assert trained.class_weights is not None
+    assert trained.history[0]["validation_accuracy"] == pytest.approx(np.mean(by_class), abs=0.01)
+    assert abs(np.mean(answers == uneven.validation.labels) - np.mean(by_class)) > 0.02
 
 
 def test_a_full_disk_is_said_so(tmp_path: Path, pictures: data.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

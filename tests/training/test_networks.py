@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 
 from contract.errors import UsageError
-from training import networks, optimisers, recipes
+from training import augment, networks, optimisers, recipes
 from training.networks import Dirac, Pairs, Whitened
 
 NETWORKS = [Pairs(), Pairs((4, 8), dropout=(0.1, 0.2)), Whitened(), Whitened((8, 16), depth=3)]
@@ -155,6 +157,13 @@ def test_a_moving_average_leaves_the_run_alone_until_it_is_shown() -> None:
     average.step(100_000, 0.5)
     average.finish()
     assert float(variable.numpy()[0]) == pytest.approx(0.99 * expected + 0.01 * 2)
+
+
+def test_a_recipe_without_flips_is_another_form_of_it() -> None:
+    plain = recipes.FAST.unmirrored()
+    assert plain.augmentation == (augment.Translate(2),)
+    assert plain.form() != recipes.FAST.form()
+    assert recipes.FAST.form() == dataclasses.replace(recipes.FAST, epochs=3, summary="other words").form()
 
 
 def test_recipes_are_found_by_name() -> None:

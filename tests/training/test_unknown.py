@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from contract.errors import UsageError
 from contract.images import Pixels
+from tests.tiny import picture
 from training import unknown
 from training.calibrate import Floats
 from training.pictures import Split
@@ -51,6 +55,21 @@ def test_the_threshold_lies_between_what_can_be_told_apart() -> None:
     assert surest_unknown - 1e-3 <= found.threshold <= least_known
     assert found.right == 0
     assert min(found.unknown.values()) > 0.99
+
+
+def test_pictures_of_other_things_are_read_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "some" / "deeper").mkdir(parents=True)
+    (tmp_path / "some" / "deeper" / "a.png").write_bytes(picture("red", (50, 40)))
+    (tmp_path / "some" / "b.jpg").write_bytes(picture("blue", (9, 9), "JPEG"))
+    (tmp_path / "some" / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "some" / "notes.txt").write_text("no picture either")
+    other = unknown.read(tmp_path / "some", (20, 30), "crop")
+    assert other.shape == (2, 20, 30, 3)
+    held_out = Split(KNOWN, np.zeros(len(KNOWN), np.int64))
+    found = unknown.doubt(model(3, 1), 1.0, held_out, other)  # type: ignore[arg-type]
+    assert found.unknown["other data"] == 0.5  # of the two, the surer sets the threshold
+    with pytest.raises(UsageError, match="has no pictures"):
+        unknown.read(tmp_path / "nowhere", (20, 30), "crop")
 
 
 def test_few_right_answers_are_given_up_for_it() -> None:
