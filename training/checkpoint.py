@@ -78,3 +78,43 @@ def read(folder: Path) -> Checkpoint | None:
         raise DataError(
             f"{path} is damaged ({error or type(error).__name__}): remove it to start the run anew"
         ) from None
+
+
+def take_up(folder: Path, asked: dict[str, Any], *, resume: bool) -> Checkpoint | None:
+    """The run in a folder, to be gone on with; None where a new one begins.
+
+    Args:
+        folder: the run's.
+        asked: what the run must be, by the names that its notes have for it: recipe, data, seed ...
+        resume: whether to go on at all. A run whose model has been published is over either way: another one takes its
+            place.
+
+    Raises:
+        UsageError: it is not to be gone on with, or it is another run than the one that is asked for.
+        DataError: the checkpoint is damaged.
+    """
+    found = read(folder)
+    if found is None:
+        (folder / PUBLISHED).unlink(missing_ok=True)  # of a run that is gone
+        return None
+    notes = found.notes
+    other = [key for key, wanted in asked.items() if notes.get(key) != wanted]
+    if notes.get("done") and "precision" in other:  # it may have been trained where another one is better
+        other.remove("precision")
+    if (folder / PUBLISHED).is_file() and (other or not resume):
+        # in this order: if it ends in between, nothing is left that could be taken for the new run's
+        (folder / FILE).unlink()
+        (folder / PUBLISHED).unlink()
+        return None
+    if not resume:
+        state = "a finished run that was not published" if notes.get("done") else "an unfinished run"
+        raise UsageError(
+            f"{folder} holds {state}, at step {notes.get('step')}: add --resume to go on with it, "
+            "or --run another-folder to start a new one"
+        )
+    for key in other:
+        what = f"with {key} {notes.get(key)}, not {asked[key]}"
+        if key == "form":
+            what = f"of the recipe {asked['recipe']} with other settings, or as another version of kernelscope has it"
+        raise UsageError(f"{folder} holds a run {what}: resume it as it was started, or give another --run")
+    return found

@@ -257,7 +257,12 @@ def _train_parser() -> argparse.ArgumentParser:
     )
     add("--teacher", type=Path, metavar="BUNDLE", help="a bundle of the same classes to learn from as well")
     add("--seed", type=_natural, default=0, metavar="N", help="of weights, order and augmentation (0)")
-    add("--time-budget", type=_duration, metavar="TIME", help="end within 90s, 30m or 2h, schedule included")
+    add(
+        "--time-budget",
+        type=_duration,
+        metavar="TIME",
+        help="train for 90s, 30m or 2h at most, schedule included; what follows takes a minute more",
+    )
     add("--size", type=_size, metavar="HxW", help="bring pictures to this size (their own, 224 at most)")
     add("--fit", choices=FITS, default="crop", help="how a picture of another shape takes that size (crop)")
     add("--no-flip", action="store_true", help="never mirror pictures: where left and right tell classes apart")

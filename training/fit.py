@@ -272,7 +272,6 @@ class _Run:
     def _notes(self) -> dict[str, Any]:
         return {
             "recipe": self.recipe.name,
-            "form": self.recipe.form(),
             "data": self.data.checksum,
             "pictures": [len(self.data.train), len(self.data.validation)],
             "size": list(self.data.size),
@@ -280,6 +279,8 @@ class _Run:
             "seed": self.seed,
             "batch_size": self.batch_size,
             "teacher": self.teacher.checksum if self.teacher else None,
+            "precision": self.origin["precision"],
+            "form": self.recipe.form(),
         }
 
     def _save(self) -> None:
@@ -307,26 +308,10 @@ class _Run:
         checkpoint.Checkpoint(groups, {**self._notes(), **state}).write(self.folder)
 
     def _take_up(self, resume: bool) -> None:
-        found = checkpoint.read(self.folder)
+        found = checkpoint.take_up(self.folder, self._notes(), resume=resume)
         if found is None:
-            (self.folder / checkpoint.PUBLISHED).unlink(missing_ok=True)  # of a run that is gone
             return
         notes = found.notes
-        published = (self.folder / checkpoint.PUBLISHED).is_file()
-        other = [key for key, wanted in self._notes().items() if notes.get(key) != wanted]
-        if published and (other or not resume):
-            # that run is over, and its model in the repository: a new one takes its place. In this order: if it ends
-            # in between, nothing is left that could be taken for the new run
-            (self.folder / checkpoint.FILE).unlink()
-            (self.folder / checkpoint.PUBLISHED).unlink()
-            return
-        if not resume:
-            state = "a finished run that was not published" if notes.get("done") else "an unfinished run"
-            raise UsageError(
-                f"{self.folder} holds {state}, at step {notes.get('step')}: add --resume to go on with it, "
-                "or --run another-folder to start a new one"
-            )
-        self._refuse_other(other, notes)
         _assign(self.model.weights, found.arrays["weights"])
         _assign(self.optimiser.variables, found.arrays["optimiser"])
         if self.averaging:
@@ -338,33 +323,12 @@ class _Run:
         self.stalled = notes["stalled"]
         if self.stalled:
             self.epochs = notes["epochs"]
-        before, now = notes["origin"], self.origin
-        self.origin = before
+        self.origin, now = notes["origin"], self.origin
         if not self.done:
             for key in ("hardware", "commit"):
-                if not before[key].endswith(now[key]):
-                    before[key] += f", then {now[key]}"
+                if not self.origin[key].endswith(now[key]):
+                    self.origin[key] += f", then {now[key]}"
         self.console.print(f"resuming at step {self.step}, after {self.seconds:.0f} s of training", highlight=False)
-
-    def _refuse_other(self, other: list[str], notes: dict[str, Any]) -> None:
-        """Raise `UsageError` where the run in the folder is not the one that is asked for."""
-        start_anew = "or give another --run"
-        named = [key for key in other if key != "form"]
-        for key in named:
-            raise UsageError(
-                f"{self.folder} holds a run with {key} {notes.get(key)}, not {self._notes()[key]}: "
-                f"resume it as it was started, {start_anew}"
-            )
-        if other:
-            raise UsageError(
-                f"{self.folder} holds a run of the recipe {self.recipe.name} with other settings, or as another "
-                f"version of kernelscope has it: resume it as it was started, {start_anew}"
-            )
-        precision = notes["origin"]["precision"]
-        if not notes["done"] and precision != self.origin["precision"]:
-            raise UsageError(
-                f"{self.folder} holds a run in {precision}: add --precision {precision} to go on with it, {start_anew}"
-            )
 
     def _diverged(self, what: str) -> KernelscopeError:
         kept = f"; the last good checkpoint is in {self.folder}" if (self.folder / checkpoint.FILE).is_file() else ""

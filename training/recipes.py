@@ -83,7 +83,7 @@ SEED: Final = Recipe(
     network=networks.Pairs(),
     augmentation=(augment.Affine(degrees=45, shift=0.1), augment.Flip()),
     # the article leaves the rate and the batch open; these are Adam's default and a common size. At this constant rate
-    # the weights themselves end at 81.6 % of the test pictures, at 3e-4 at 80.6 %: hence their average
+    # the weights themselves answer 81.7 % of the held-out pictures in the end, their average 87.9 %
     optimiser=optimisers.Adam(1e-3),
     schedule=optimisers.Constant(),
     epochs=64,

@@ -308,7 +308,7 @@ def test_a_run_in_another_precision_is_not_gone_on_with(tmp_path: Path, pictures
         stop_at(patch, 3)
         with pytest.raises(fit.Interrupted):
             train(tmp_path, pictures)
-    with pytest.raises(UsageError, match="add --precision float32 to go on"):
+    with pytest.raises(UsageError, match="with precision float32, not mixed_bfloat16"):
         train(tmp_path, pictures, resume=True, precision="mixed_bfloat16")
     finished = train(tmp_path, pictures, resume=True)
     assert finished.origin["precision"] == "float32"
