@@ -167,6 +167,8 @@ def test_a_recipe_suits_the_number_of_pictures() -> None:
     recipe = dataclasses.replace(TINY, epochs=25, batch_size=1024, optimiser=optimisers.Nesterov(rate=1.5))
     whole = recipe.suited(45_000)
     assert (whole.batch_size, whole.epochs, whole.optimiser.rate) == (1024, 25, 1.5)
+    short = dataclasses.replace(recipe, epochs=18).suited(45_000)
+    assert (short.batch_size, short.epochs) == (1024, 18)  # no more than the recipe's own
     some = recipe.suited(5_000)
     assert (some.batch_size, some.epochs, some.optimiser.rate) == (128, 26, 1.5 / 8)
     few = recipe.suited(300)
