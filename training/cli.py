@@ -52,7 +52,7 @@ def train(arguments: list[str]) -> int:
         teacher=bundle.read(chosen.teacher) if chosen.teacher else None,
     )
     # the card is published: it names the data, not the folders of the machine that trained
-    command = shlex.join(["kernelscope", "train", *(Path(a).name if os.sep in a else a for a in arguments)])
+    command = shlex.join(["kernelscope", "train", *(Path(a).name if Path(a).is_absolute() else a for a in arguments)])
     try:
         made = job.run(
             job.Job(

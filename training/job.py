@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -122,8 +123,10 @@ def run(job: Job, console: Console) -> bundle.Bundle:
 def _lessons(teacher: bundle.Bundle | None) -> dict[str, str]:
     if teacher is None:
         return {}
-    card = teacher.card
-    return {"teacher": f"{card.name} {teacher.version}, {card.training.get('recipe')}, {card.cost.get('dtype')}"}
+    card, digest = teacher.card, hashlib.sha256(teacher.model.read_bytes()).hexdigest()
+    accuracy = f", {card.accuracy['accuracy']:.2%}" if "accuracy" in card.accuracy else ""
+    facts = f"{card.training.get('recipe', card.name)}, {card.cost.get('dtype', 'of unknown type')}{accuracy}"
+    return {"teacher": f"{facts}, sha256:{digest}"}
 
 
 def _weights(trained: fit.Trained, labels: tuple[str, ...]) -> dict[str, dict[str, float]]:
