@@ -148,17 +148,20 @@ def load_for(card: Card, where: str, progress: Progress = lambda done, total: No
 def choose(data: Dataset, name: str | None, card: Card) -> tuple[str, Split]:
     """A split by its name: `train`, `validation`, `test` or `all`.
 
-    By default `test` where there is one; else, of data that the card's bundle was trained on, `validation`, and of
-    other data all pictures.
+    By default `test` where the source has one, or the card's bundle kept one of these data out of its training; else,
+    of data that it was trained on, `validation`, and of other data all pictures.
 
     Raises:
         UsageError: the data have no such split.
     """
-    name = name or ("test" if data.test else "validation" if trained_on(card, data) else "all")
+    if name is None:
+        own = trained_on(card, data)
+        tests = data.test and (own or not data.held_out[1])  # of other data no part is better than the rest
+        name = "test" if tests else "validation" if own else "all"
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     if name == "all":
-        there = [split for split in splits.values() if split]
-        return name, Split(np.concatenate([s.images for s in there]), np.concatenate([s.labels for s in there]))
+        first, *others = (split for split in splits.values() if split)
+        return name, first.joined(*others)
     split = splits[name]
     if not split:
         raise UsageError(f"the data have no {name} split: choose one of {', '.join(n for n, s in splits.items() if s)}")

@@ -11,11 +11,10 @@ import math
 import os
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from PIL import Image
 
 from contract import images
 from contract.errors import DataError, PictureError
+from training import memory
 
 _LARGEST_SIDE: Final = 224
 """Pictures larger than this are shrunk to it unless a size is asked for."""
@@ -38,8 +38,6 @@ _NOTES: Final = "notes.json"
 _STAGED: Final = "staged-"
 _FORGOTTEN: Final = 86400.0
 """Seconds after which what a killed process left half-written in the cache is removed."""
-_CGROUP: Final = Path("/sys/fs/cgroup")
-"""Of control groups in their second version, as a container sees its own."""
 
 _A = TypeVar("_A")
 _B = TypeVar("_B")
@@ -49,21 +47,32 @@ Progress = Callable[[int, int], None]
 
 
 class Rows:
-    """Some rows of an array on disk, in some order: read when they are asked for.
+    """Some rows of arrays on disk, in some order: read when they are asked for.
 
     It stands in for an array as far as pictures are used as one: length, shape, type, and indexing by position.
+
+    Args:
+        parts: arrays of pictures of one shape, or other rows.
+        index: positions in these, one part after the other.
     """
 
-    def __init__(self, array: images.Pixels, index: npt.NDArray[np.integer[Any]]) -> None:
-        self._array, self._index = array, index
-        self.shape = (len(index), *array.shape[1:])
-        self.dtype, self.ndim, self.size = array.dtype, array.ndim, math.prod(self.shape)
+    def __init__(self, parts: Sequence[images.Pixels], index: npt.NDArray[np.integer[Any]]) -> None:
+        self._parts, self._index = parts, index
+        self._begins = np.cumsum([0, *map(len, parts)])
+        self.shape = (len(index), *parts[0].shape[1:])
+        self.dtype, self.ndim, self.size = parts[0].dtype, parts[0].ndim, math.prod(self.shape)
 
     def __len__(self) -> int:
         return len(self._index)
 
     def __getitem__(self, place: Any) -> images.Pixels:
-        return np.asarray(self._array[self._index[place]])
+        rows = self._index[place]
+        found = np.empty((*rows.shape, *self.shape[1:]), self.dtype)
+        of_part = np.searchsorted(self._begins, rows, "right") - 1
+        for number, part in enumerate(self._parts):
+            here = of_part == number
+            found[here] = part[rows[here] - self._begins[number]]
+        return found
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return np.asarray(self[:], dtype)
@@ -81,9 +90,20 @@ class Split:
 
     def take(self, index: npt.NDArray[np.integer[Any]]) -> Split:
         """The pictures at those positions; where they are on disk, they stay there."""
-        on_disk = isinstance(self.images, np.memmap | Rows)
-        pictures = cast("images.Pixels", Rows(self.images, index)) if on_disk else self.images[index]
+        pictures = cast("images.Pixels", Rows([self.images], index)) if self._on_disk else self.images[index]
         return Split(pictures, self.labels[index])
+
+    def joined(self, *others: Split) -> Split:
+        """Its pictures and then those of others; where any are on disk, they stay there."""
+        splits = (self, *others)
+        arrays, labels = [split.images for split in splits], np.concatenate([split.labels for split in splits])
+        if any(split._on_disk for split in splits):
+            return Split(cast("images.Pixels", Rows(arrays, np.arange(len(labels)))), labels)
+        return Split(np.concatenate(arrays), labels)
+
+    @property
+    def _on_disk(self) -> bool:
+        return isinstance(self.images, np.memmap | Rows)
 
 
 @dataclass(frozen=True)
@@ -176,7 +196,7 @@ def _decode_all(
                     yield item.split, number[item.label], result
                 progress(done, len(items))
 
-    if len(items) * height * width * 3 > memory_limit():
+    if len(items) * height * width * 3 > memory.limit():
         decoded = _to_disk(readable(), labels, skipped, (height, width), folder)
     else:
         decoded = _to_memory(readable(), labels, skipped)
@@ -185,31 +205,6 @@ def _decode_all(
     if not decoded.splits:
         raise DataError(f"none of the {len(items)} pictures in {where} can be read; the first: {skipped[0]}")
     return decoded
-
-
-def memory_limit() -> int:
-    """How many bytes of pictures are kept in memory: half of what is free. More than that streams from the cache."""
-    return min(_free_memory(), _left_to_container()) // 2
-
-
-def _free_memory() -> int:
-    """Bytes that the system could give, what it can drop from its caches included."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError):  # not Linux
-        return 8 * 2**30
-
-
-def _left_to_container() -> int:
-    """Bytes up to the limit of this process' control group, as containers have one."""
-    try:
-        limit, used = (
-            (_CGROUP / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current")
-        )
-        return max(0, int(limit) - int(used))
-    except (OSError, ValueError):  # there is none, or it is "max"
-        return sys.maxsize
 
 
 def _to_memory(
@@ -337,7 +332,7 @@ def _read_cache(folder: Path) -> Decoded | None:
             mapped = np.memmap(folder / f"{name}.pixels", np.uint8, "r", shape=shape)
             if mapped.nbytes != (folder / f"{name}.pixels").stat().st_size:
                 return None
-            splits[name] = Split(mapped if whole > memory_limit() else np.array(mapped), labels)
+            splits[name] = Split(mapped if whole > memory.limit() else np.array(mapped), labels)
         return Decoded(tuple(notes["labels"]), splits, tuple(notes["skipped"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None  # absent, or damaged: decoded anew and written over

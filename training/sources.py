@@ -158,13 +158,14 @@ def _tar_items(tar: tarfile.TarFile, spool: IO[bytes]) -> Iterator[Item]:
     # A compressed tar can only be read forwards at a bearable speed: its files are laid down, in the archive's order.
     for member in tar:
         _refuse_climbing(member.name)
-        file = tar.extractfile(member) if member.isfile() else None
-        if file:
-            begin = spool.tell()
-            shutil.copyfileobj(file, spool)
-            item = _item(member.name, partial(os.pread, spool.fileno(), spool.tell() - begin, begin))
-        else:
-            item = _folder(member.name) if member.isdir() else None  # links and devices are no pictures
+        item = None  # links and devices are no pictures
+        if member.isdir():
+            item = _folder(member.name)
+        elif member.isfile():
+            item = _item(member.name, partial(os.pread, spool.fileno(), member.size, spool.tell()))
+            file = tar.extractfile(member) if item else None
+            if file:
+                shutil.copyfileobj(file, spool)
         if item:
             yield item
 

@@ -18,7 +18,7 @@ from contract.bundle import Card
 from contract.errors import DataError, UsageError
 from tests.service.test_decoder import Target
 from tests.tiny import COLOURS, class_folder, picture
-from training import data, pictures, sources
+from training import data, memory, pictures, sources
 from training.pictures import Split
 
 
@@ -222,6 +222,9 @@ def test_choosing_a_split(folder: Path) -> None:
     without = data.load(str(folder / "train"))
     assert data.choose(without, None, other)[0] == "all"
     assert data.choose(without, None, card(without))[0] == "validation"
+    kept = data.load(str(folder / "train"), test_fraction=0.2)
+    assert data.choose(kept, None, card(kept))[0] == "test"
+    assert data.choose(kept, None, other)[0] == "all"  # a part of other data is worth no more than the rest
     with pytest.raises(UsageError, match="no test split"):
         data.choose(without, "test", other)
 
@@ -369,7 +372,7 @@ def test_more_than_memory_holds_streams_from_disk(
     (folder / "train" / "red" / "broken.png").write_bytes(b"no picture")
     monkeypatch.setenv("KERNELSCOPE_CACHE", str(tmp_path / "first"))
     whole = data.load(str(folder))
-    monkeypatch.setattr(pictures, "memory_limit", lambda: 1000)
+    monkeypatch.setattr(memory, "limit", lambda: 1000)
     monkeypatch.setenv("KERNELSCOPE_CACHE", str(tmp_path / "second"))
     for _ in range(2):
         streamed = data.load(str(folder))
@@ -382,19 +385,22 @@ def test_more_than_memory_holds_streams_from_disk(
         some = np.array([3, 1, 2])
         assert np.array_equal(streamed.train.images[some], whole.train.images[some])
         assert np.array_equal(streamed.train.images[2:5], whole.train.images[2:5])
-    shapes = [data.choose(one, "all", card(one))[1].images.shape for one in (streamed, whole)]
-    assert shapes[0] == shapes[1]
+    every, in_memory = (data.choose(one, "all", card(one))[1] for one in (streamed, whole))
+    assert type(every.images).__name__ == "Rows"  # it was not read whole
+    assert same(every, in_memory)
+    assert np.array_equal(every.images[-3:], in_memory.images[-3:])
+    assert np.array_equal(every.images[20], in_memory.images[20])
 
 
 def test_memory_is_what_the_system_and_the_container_have_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "_CGROUP", tmp_path)
-    whole = pictures.memory_limit()  # there are no such files: no limit
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    whole = memory.limit()  # there are no such files: no limit
     assert whole > 2**20
     (tmp_path / "memory.current").write_text("400\n")
     (tmp_path / "memory.max").write_text("1000\n")
-    assert pictures.memory_limit() == 300
+    assert memory.limit() == 300
     (tmp_path / "memory.max").write_text("max\n")
-    assert pictures.memory_limit() == pytest.approx(whole, rel=0.5)
+    assert memory.limit() == pytest.approx(whole, rel=0.5)
 
 
 def test_what_a_killed_process_left_in_the_cache_is_removed_in_time(folder: Path, tmp_path: Path) -> None:
@@ -409,7 +415,7 @@ def test_what_a_killed_process_left_in_the_cache_is_removed_in_time(folder: Path
 def test_a_disk_that_cannot_take_the_stream_is_said_so(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pictures, "memory_limit", lambda: 1000)
+    monkeypatch.setattr(memory, "limit", lambda: 1000)
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("KERNELSCOPE_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(DataError, match=r"more than memory holds, and .* cannot take them \(Not a directory\)"):
