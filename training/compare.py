@@ -96,16 +96,15 @@ def compare(
             "only bundles of the same ones can be compared"
         )
     loaded = [data.load_for(of.card, source, progress) for of in (first, second)]
-    name, _ = data.choose(loaded[0], split, first.card)
+    name, chosen = data.choose(loaded[0], split, first.card)
     shares = [one.held_out for one in loaded]
     if shares[0] != shares[1] and (name != "test" or shares[0][1] or shares[1][1]):
         raise UsageError(
             f"{first.folder} and {second.folder} held out other pictures of {source}: compare them on data that have a "
             "test split, or on other data"
         )
-    scores = []
-    for of, pictures in zip((first, second), loaded, strict=True):
-        scores.append(evaluate.evaluate(of, data.choose(pictures, name, of.card)[1], name))
+    splits = chosen, data.choose(loaded[1], name, second.card)[1]
+    scores = [evaluate.evaluate(of, part, name) for of, part in zip((first, second), splits, strict=True)]
     right = [score.probabilities.argmax(1) == score.labels for score in scores]
     only = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
     return Comparison(

@@ -5,6 +5,7 @@ The one module that imports TensorFlow: networks of any Keras backend come here 
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 from typing import Any, Final
@@ -109,8 +110,16 @@ def check_parity(of: bundle.Bundle, model: keras.Model, pictures: Pixels) -> flo
 
 
 def write(proto: onnx.ModelProto, card: bundle.Card, folder: Path) -> bundle.Bundle:
-    """Write `model.onnx`, with the card inside, and `card.json` to a folder; returns the bundle."""
-    onnx.helper.set_model_props(proto, {"card": card.to_json()})
-    (folder / bundle.MODEL).write_bytes(proto.SerializeToString())
+    """Write `model.onnx`, with the card inside, and `card.json` to a folder; returns the bundle.
+
+    Its card says in `cost` how many bytes the model has.
+    """
+    model, size = b"", None
+    while size != len(model):  # the card is in the model, and names its size
+        size = len(model)
+        card = dataclasses.replace(card, cost={**card.cost, "bytes": size})
+        onnx.helper.set_model_props(proto, {"card": card.to_json()})
+        model = proto.SerializeToString()
+    (folder / bundle.MODEL).write_bytes(model)
     (folder / bundle.CARD).write_text(card.to_json(), encoding="utf-8")
     return bundle.Bundle(folder, card)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import keras
 import numpy as np
@@ -27,9 +24,8 @@ from training.calibrate import cross_entropy
 from training.data import Dataset
 from training.progress import Log, Row
 from training.recipes import Recipe
-
-if TYPE_CHECKING:
-    from training.teacher import Teacher
+from training.signals import set_by_signals
+from training.teacher import Teacher
 
 CHECKPOINT_SECONDS: Final = 60.0
 """A run that is killed loses at most about this much, and never more than an epoch."""
@@ -143,7 +139,7 @@ class _Run:
                 raise UsageError(
                     f"pictures of {height}x{width} are too small for the recipe {recipe.name}: give a larger --size"
                 ) from None
-        self.teacher = _teacher(options.teacher, data)
+        self.teacher = Teacher(options.teacher, data) if options.teacher else None
         self.batches = Batches(data, recipe.augmentation, self.batch_size, self.seed, self.teacher)
         self.steps_an_epoch = self.batches.an_epoch
         networks.whiten(self.model, data.train.images)
@@ -171,7 +167,7 @@ class _Run:
         if self.done:  # a finished run is taken up: what comes after it can be done again
             return self._trained()
         started, saved = time.monotonic() - self.seconds, time.monotonic()
-        with Log(self.folder, self.console, self.history) as log, self._stoppable():
+        with Log(self.folder, self.console, self.history) as log, set_by_signals(self.stop):
             if self.progress >= 1:  # it is taken up for fewer epochs, or less time, than it has had
                 self._end(log)
                 return self._trained()
@@ -333,33 +329,6 @@ class _Run:
     def _diverged(self, what: str) -> KernelscopeError:
         kept = f"; the last good checkpoint is in {self.folder}" if (self.folder / checkpoint.FILE).is_file() else ""
         return KernelscopeError(f"{what}{kept}: lower the learning rate or raise --batch-size")
-
-    @contextmanager
-    def _stoppable(self) -> Iterator[None]:
-        """In this block the first SIGINT or SIGTERM asks for a stop after the step; a second one is not waited for."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def ask(number: int, frame: FrameType | None) -> None:
-            if self.stop.is_set():
-                raise KeyboardInterrupt
-            self.stop.set()
-
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def _teacher(of: bundle.Bundle | None, data: Dataset) -> Teacher | None:
-    if of is None:
-        return None
-    from training.teacher import Teacher
-
-    return Teacher(of, data)
 
 
 def _draws(model: keras.Model) -> list[Any]:

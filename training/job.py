@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +16,7 @@ from rich.markup import escape
 from contract import bundle, repository
 from contract.errors import KernelscopeError
 from contract.images import Fit
-from training import calibrate, checkpoint, data, evaluate, export, fit, layers, machine, report, unknown
+from training import calibrate, checkpoint, data, evaluate, export, fit, layers, machine, report, sources, unknown
 from training.fit import Options
 from training.progress import Row, counting
 from training.recipes import Recipe
@@ -123,10 +122,10 @@ def run(job: Job, console: Console) -> bundle.Bundle:
 def _lessons(teacher: bundle.Bundle | None) -> dict[str, str]:
     if teacher is None:
         return {}
-    card, digest = teacher.card, hashlib.sha256(teacher.model.read_bytes()).hexdigest()
+    card = teacher.card
     accuracy = f", {card.accuracy['accuracy']:.2%}" if "accuracy" in card.accuracy else ""
     facts = f"{card.training.get('recipe', card.name)}, {card.cost.get('dtype', 'of unknown type')}{accuracy}"
-    return {"teacher": f"{facts}, sha256:{digest}"}
+    return {"teacher": f"{facts}, sha256:{sources.sha256(teacher.model)}"}
 
 
 def _weights(trained: fit.Trained, labels: tuple[str, ...]) -> dict[str, dict[str, float]]:
@@ -155,7 +154,6 @@ def _publish(
         cost = {
             "parameters": reference.count_params(),
             "multiply_adds": sum(layer.multiply_adds for layer in table),
-            "bytes": draft.model.stat().st_size,
             "dtype": "float32",
             "hardware": machine.hardware(),
             "parity": export.check_parity(draft, reference, held_out.images),
@@ -167,8 +165,8 @@ def _publish(
         with counting(console, f"the {of} split") as progress:
             score = evaluate.evaluate(draft, split, of, progress)
         card = dataclasses.replace(card, cost=cost, accuracy={**score.describe(), "unsure": doubt.describe()})
-        export.write(proto, card, staged)
-        report.write(staged, card, score, split.images, history)
+        made = export.write(proto, card, staged)
+        report.write(made, score, split.images, history)
         return bundle.read(repository.publish(staged))
 
 

@@ -156,7 +156,6 @@ def run(of: bundle.Bundle, source: str, output: Path, console: Console, other: P
             **{key: value for key, value in card.cost.items() if key != "parity"},  # which was the float32 form's
             "dtype": "int8",
             "hardware": machine.hardware(),
-            "bytes": draft.model.stat().st_size,
             "latency_ms": round(evaluate.latency(draft), 2),
             "pictures_per_second": round(evaluate.throughput(draft)),
             "speed_over_float32": round(gain.speed, 2),
@@ -169,8 +168,7 @@ def run(of: bundle.Bundle, source: str, output: Path, console: Console, other: P
             accuracy={**score.describe(), "unsure": doubt.describe()},
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        export.write(proto, card, staged)
-        report.write(staged, card, score, split.images, [])
+        report.write(export.write(proto, card, staged), score, split.images, [])
         console.print(
             f"{gain.speed:.2f} times as fast, validation accuracy {gain.before:.2%} before, {gain.after:.2%} after",
             highlight=False,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from html import escape
-from pathlib import Path
 from string import Template
 from typing import Any, Final
 
@@ -22,16 +21,16 @@ PAGE: Final = "report.html"
 _MOST_NAMES: Final = 30
 
 
-def write(folder: Path, card: Card, score: Evaluation, pictures: Pixels, history: list[Row]) -> None:
+def write(of: bundle.Bundle, score: Evaluation, pictures: Pixels, history: list[Row]) -> None:
     """Write `README.md` into a bundle's folder, and `report/report.html` with its plots.
 
     Args:
-        folder: the bundle's, staged.
-        card: with accuracy and cost.
+        of: the bundle, staged; its card has accuracy and cost.
         score: on the pictures that the card's accuracy is from.
         pictures: those, uint8 (N, H, W, 3).
         history: the run's epochs; none where there was no run, as for an int8 form.
     """
+    folder, card = of.folder, of.card
     (folder / bundle.README).write_text(markdown(card), encoding="utf-8")
     images = {
         "curves": plots.curves(history) if history else None,

@@ -7,7 +7,6 @@ each picture just as the pupil does, augmentation included.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from typing import Final
 
@@ -16,7 +15,7 @@ import numpy.typing as npt
 
 from contract import bundle
 from contract.errors import UsageError
-from training import evaluate
+from training import evaluate, sources
 from training.augment import Batch
 from training.calibrate import softmax
 from training.data import Dataset
@@ -50,7 +49,7 @@ class Teacher:
             )
         # half of the cores: the network that learns needs the others
         self._session = evaluate.session(of, threads=max(1, (os.cpu_count() or 1) // 2))
-        self.checksum = hashlib.sha256(of.model.read_bytes()).hexdigest()
+        self.checksum = sources.sha256(of.model)
 
     def targets(self, pictures: Batch, one_hot: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """What to train towards, (N, classes), for pictures (N, H, W, 3) of values 0 to 255 and their labels."""

@@ -76,6 +76,7 @@ def test_a_bundle_has_all_that_the_plan_names(made: bundle.Bundle) -> None:
     assert card.accuracy["split"] == "test"
     assert card.accuracy["pictures"] == 39
     assert card.cost["parity"] < 1e-4
+    assert card.cost["bytes"] == made.model.stat().st_size
     assert card.cost["multiply_adds"] == sum(layer["multiply_adds"] for layer in card.cost["layers"]) > 1e6
     assert card.cost["parameters"] == sum(layer["parameters"] for layer in card.cost["layers"])
     assert 0 <= card.unsure_below <= 1
