@@ -13,7 +13,7 @@ import schemathesis
 from schemathesis.config import SchemathesisConfig
 from schemathesis.core.parameters import ParameterLocation
 
-from service.routes.open_inference import HEADER
+from service.inference_request import HEADER
 from tests.conftest import Server
 from tests.tiny import colour_bundle
 
