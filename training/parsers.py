@@ -133,7 +133,7 @@ def _add_pictures(parser: argparse.ArgumentParser) -> None:
     add(
         "--split",
         choices=("test", "validation", "train", "all"),
-        help="which pictures (test where there is one, else those held out in the training, else all)",
+        help="which pictures (test where the data have one, else what the training kept out of itself, else all)",
     )
     add("--json", action="store_true", help="print JSON")
 

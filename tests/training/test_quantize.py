@@ -62,6 +62,24 @@ def test_integers_answer_as_floats_do(made: bundle.Bundle, place: Path, tmp_path
     assert evaluate.evaluate(int8, Split(pictures, labels), "x").accuracy > 0.85
 
 
+def test_the_first_convolution_stays_as_it_is_where_accuracy_wants_it(
+    made: bundle.Bundle, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console = Console(file=io.StringIO())
+    gains = [quantize.Gain(0.9, 0.89, 3.0), quantize.Gain(0.9, 0.899, 2.9)]
+    monkeypatch.setattr(quantize, "measure", lambda *_: gains.pop(0))
+    version = quantize.run(made, str(place / "colours"), tmp_path, console)
+    assert version.card.cost["float32_convolutions"] == 1
+    kernels = [one for one in onnx.load(version.model).graph.initializer if len(one.dims) == 4]
+    assert len(kernels) > 1
+    (exact,) = (onnx.numpy_helper.to_array(one) for one in kernels if one.data_type == onnx.TensorProto.FLOAT)
+    before = onnx.load(made.model).graph
+    first = next(node.input[1] for node in before.node if node.op_type == "Conv")
+    (kernel,) = (onnx.numpy_helper.to_array(one) for one in before.initializer if one.name == first)
+    assert np.array_equal(exact, kernel)
+    assert "first convolution stays in float32" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
 def test_what_is_worth_it_is_published_and_what_is_not_is_not(
     made: bundle.Bundle, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,6 +88,7 @@ def test_what_is_worth_it_is_published_and_what_is_not_is_not(
     version = quantize.run(made, str(place / "colours"), place / "models", console)
     assert version.version == 2
     assert version.card.cost["dtype"] == "int8"
+    assert version.card.cost["float32_convolutions"] == 0
     assert version.card.cost["speed_over_float32"] == 2.5
     for gain, says in ((quantize.Gain(0.9, 0.89, 3.0), "loses 1.00%"), (quantize.Gain(0.9, 0.9, 1.4), "1.40 times")):
         monkeypatch.setattr(quantize, "measure", lambda *_, gain=gain: gain)

@@ -1,0 +1,85 @@
+"""How far a bundle's int8 forms are from it, and how fast each is: all in int8, or the first convolution in float32.
+
+    python -m benchmarks.integers models/cifar10/1 --data cifar10.zip
+
+The distance is the mean Kullback-Leibler divergence of the answers to training pictures, most of which set no ranges.
+Times are taken in turns, one picture on one thread and batches of 64 on all cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from contract import bundle
+from training import data, evaluate, export, machine, quantize
+from training.calibrate import softmax
+
+PICTURES = 3000
+TURNS = 15
+
+
+def divergence(exact: npt.NDArray[np.float32], other: npt.NDArray[np.float32], temperature: float) -> float:
+    """The mean over pictures, in nats, of logits (N, classes)."""
+    p, q = (np.maximum(softmax(logits, temperature), 1e-12) for logits in (exact, other))
+    return float((p * np.log(p / q)).sum(1).mean())
+
+
+def milliseconds(forms: list[bundle.Bundle], pictures: int, threads: int, runs: int) -> list[float]:
+    """The median over the turns, of each form."""
+    card = forms[0].card
+    feed = {bundle.INPUT: np.zeros((pictures, card.height, card.width, 3), np.uint8)}
+    sessions = [evaluate.session(of, threads) for of in forms]
+    found: list[list[float]] = [[] for _ in forms]
+    for _ in range(TURNS):
+        for session, times in zip(sessions, found, strict=True):
+            took = []
+            for _ in range(runs):
+                start = time.perf_counter()
+                session.run([bundle.PROBABILITIES], feed)
+                took.append(time.perf_counter() - start)
+            times.append(statistics.median(took) * 1000)
+    return [statistics.median(times) for times in found]
+
+
+def main() -> int:
+    """Make both forms; print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("bundle", type=Path, help="of float32")
+    add("--data", required=True, help="what it was trained on")
+    chosen = parser.parse_args()
+
+    of = bundle.read(chosen.bundle)
+    train = data.load_for(of.card, chosen.data).train.images
+    some = train[np.random.default_rng(1).permutation(len(train))[:PICTURES]]
+    with tempfile.TemporaryDirectory() as folder:
+        forms = [of]
+        for kept in (0, 1):
+            place = Path(folder, str(kept))
+            place.mkdir()
+            forms.append(export.write(quantize.convert(of, train, kept), of.card, place))
+        logits = [evaluate.logits(form, some) for form in forms]
+        one, many = milliseconds(forms, 1, 1, 40), milliseconds(forms, 64, 0, 3)
+    print(f"{machine.hardware()}; {len(some):,} pictures\n")
+    print(
+        "| | divergence | same answer | one picture, one thread | 64 pictures, all cores |\n|---|---|---|---|---|"
+    )
+    for name, answers, latency, batch in zip(
+        ("float32", "int8", "int8, the first convolution in float32"), logits, one, many, strict=True
+    ):
+        same = (answers.argmax(1) == logits[0].argmax(1)).mean()
+        far = divergence(logits[0], answers, of.card.temperature)
+        print(f"| {name} | {far:.1e} | {same:.2%} | {latency:.2f} ms | {batch:.1f} ms |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
