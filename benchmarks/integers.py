@@ -69,9 +69,7 @@ def main() -> int:
         logits = [evaluate.logits(form, some) for form in forms]
         one, many = milliseconds(forms, 1, 1, 40), milliseconds(forms, 64, 0, 3)
     print(f"{machine.hardware()}; {len(some):,} pictures\n")
-    print(
-        "| | divergence | same answer | one picture, one thread | 64 pictures, all cores |\n|---|---|---|---|---|"
-    )
+    print("| | divergence | same answer | one picture, one thread | 64 pictures, all cores |\n|---|---|---|---|---|")
     for name, answers, latency, batch in zip(
         ("float32", "int8", "int8, the first convolution in float32"), logits, one, many, strict=True
     ):
