@@ -97,10 +97,13 @@ SEED: Final = Recipe(
 SEED_PLUS: Final = replace(
     SEED,
     name="seed-plus",
-    summary="the same network with dropout and a learning rate that falls, which the article points at",
-    network=networks.Pairs(dropout=(0.1, 0.2, 0.3)),
+    summary="the same network with dropout, a rate that falls, and pictures turned by 15 degrees at most",
+    # so small a network has little to forget in 64 epochs: with twice the dropout, 45 degrees, a third of the rate and
+    # no average it ended below the seed, at 86.1 % of the held-out pictures
+    network=networks.Pairs(dropout=(0.05, 0.1, 0.15)),
+    augmentation=(augment.Affine(degrees=15, shift=0.1), augment.Flip()),
+    optimiser=optimisers.Adam(3e-3),
     schedule=optimisers.Cosine(),
-    averaging=None,
 )
 
 FAST: Final = Recipe(
