@@ -18,8 +18,8 @@ class Layer:
     Attributes:
         name: the layer's.
         kind: convolution, pooling or dense.
-        kernel, stride, padding: of a window that slides; padding is what is added on both sides together. 0 where
-            nothing slides.
+        kernel, stride, padding: of a window that slides; padding is what is added on either side, and ends in a half
+            where one side has one more. 0 where nothing slides.
         output: height, width and channels; 1, 1 and a count behind the last pooling.
         receptive_field: the side, in pixels of the picture, of what one output value depends on.
         parameters: numbers that are learnt or kept.
@@ -30,7 +30,7 @@ class Layer:
     kind: str
     kernel: int
     stride: int
-    padding: int
+    padding: float
     output: tuple[int, int, int]
     receptive_field: int
     parameters: int
@@ -44,7 +44,7 @@ class Layer:
 def table(model: keras.Model) -> list[Layer]:
     """The layers of a model (N, H, W, 3) -> (N, classes), in order.
 
-    An output of a window that slides measures (m + p - k) / s + 1, rounded down, where m is the input's side, p the
+    An output of a window that slides measures (m + 2p - k) / s + 1, rounded down, where m is the input's side, p the
     padding, k the kernel's side and s the stride. Its receptive field is that of its input, and k - 1 of the input's
     own steps more; a step is the product of the strides so far (Araujo et al. 2019, doi:10.23915/distill.00021).
     Parameters of a normalisation are counted with the layer before it.
@@ -72,7 +72,7 @@ def table(model: keras.Model) -> list[Layer]:
     return rows
 
 
-def _window(layer: keras.Layer) -> tuple[int, int, int, str]:
+def _window(layer: keras.Layer) -> tuple[int, int, float, str]:
     """Kernel, stride, padding and kind; no kind for what is not listed."""
     if isinstance(layer, keras.layers.Conv2D):
         kernel, stride, kind = layer.kernel_size[0], layer.strides[0], "convolution"
@@ -85,7 +85,7 @@ def _window(layer: keras.Layer) -> tuple[int, int, int, str]:
     else:
         return 0, 0, 0, ""
     came, left = layer.input.shape[1], layer.output.shape[1]
-    padding = max(0, (left - 1) * stride + kernel - came) if layer.padding == "same" else 0
+    padding = max(0, (left - 1) * stride + kernel - came) / 2 if layer.padding == "same" else 0.0
     return kernel, stride, padding, kind
 
 

@@ -112,7 +112,7 @@ def _layers(layers: list[dict[str, Any]]) -> str:
                 layer["kind"],
                 window,
                 str(layer["stride"]) if layer["kernel"] else "",
-                str(layer["padding"]) if layer["kernel"] else "",
+                f"{layer['padding']:g}" if layer["kernel"] else "",
                 f"{height}×{width}×{channels}",
                 str(layer["receptive_field"]),
                 f"{layer['parameters']:,}",
@@ -121,7 +121,7 @@ def _layers(layers: list[dict[str, Any]]) -> str:
         )
     head = ("layer", "kind", "kernel k", "stride s", "padding p", "output", "sees", "parameters", "multiply-adds")
     return (
-        "<p>A window that slides over m pixels leaves (m + p - k)/s + 1; <i>sees</i> is the receptive field, the side "
+        "<p>A window that slides over m pixels leaves (m + 2p - k)/s + 1; <i>sees</i> is the receptive field, the side "
         "in pixels of what one value depends on; a normalisation counts with the layer before it.</p>"
         + _table(head, rows)
     )

@@ -10,7 +10,7 @@ def test_the_article_network_by_hand() -> None:
         *("conv1a", "conv1b", "pool1", "conv2a", "conv2b", "pool2", "conv3a", "conv3b", "pool3", "logits")
     ]
     first, second, pool, *_ = rows
-    assert (first.kernel, first.stride, first.padding, first.output) == (3, 1, 2, (32, 32, 32))
+    assert (first.kernel, first.stride, first.padding, first.output) == (3, 1, 1, (32, 32, 32))
     assert first.parameters == 3 * 3 * 3 * 32 + 4 * 32  # with the normalisation behind it
     assert first.multiply_adds == 32 * 32 * 3 * 3 * 3 * 32
     assert (first.receptive_field, second.receptive_field) == (3, 5)
@@ -33,5 +33,5 @@ def test_sizes_follow_the_formula() -> None:
     side = 128
     for row in layers.table(model):
         if row.kernel:
-            assert row.output[0] == (side + row.padding - row.kernel) // row.stride + 1
+            assert row.output[0] == (side + 2 * row.padding - row.kernel) // row.stride + 1
             side = row.output[0]
