@@ -1,4 +1,6 @@
-"""How far a bundle's int8 forms are from it, and how fast each is: all in int8, or the first convolution in float32.
+"""How far a bundle's int8 forms are from it, and how fast each is.
+
+All convolutions are in int8, or the first is in float32; activations are clipped beyond one percentile or another.
 
     python -m benchmarks.integers models/cifar10/1 --data cifar10.zip
 
@@ -21,6 +23,7 @@ import numpy.typing as npt
 from contract import bundle
 from training import data, evaluate, export, machine, quantize
 from training.calibrate import softmax
+from training.quantize import Form
 
 PICTURES = 3000
 TURNS = 15
@@ -60,22 +63,22 @@ def main() -> int:
     of = bundle.read(chosen.bundle)
     train = data.load_for(of.card, chosen.data).train.images
     some = train[np.random.default_rng(1).permutation(len(train))[:PICTURES]]
+    tried = [Form(kept, percentile) for kept in (0, 1) for percentile in (99.9, 99.99, 99.999)]
     with tempfile.TemporaryDirectory() as folder:
-        forms = [of]
-        for kept in (0, 1):
-            place = Path(folder, str(kept))
+        made = [of]
+        for number, form in enumerate(tried):
+            place = Path(folder, str(number))
             place.mkdir()
-            forms.append(export.write(quantize.convert(of, train, kept), of.card, place))
-        logits = [evaluate.logits(form, some) for form in forms]
-        one, many = milliseconds(forms, 1, 1, 40), milliseconds(forms, 64, 0, 3)
+            made.append(export.write(quantize.convert(of, train, form), of.card, place))
+        logits = [evaluate.logits(one, some) for one in made]
+        single, batch = milliseconds(made, 1, 1, 40), milliseconds(made, 64, 0, 3)
     print(f"{machine.hardware()}; {len(some):,} pictures\n")
     print("| | divergence | same answer | one picture, one thread | 64 pictures, all cores |\n|---|---|---|---|---|")
-    for name, answers, latency, batch in zip(
-        ("float32", "int8", "int8, the first convolution in float32"), logits, one, many, strict=True
-    ):
+    names = [f"int8{', the first convolution in float32' if form.kept else ''}, {form.percentile:g}" for form in tried]
+    for name, answers, latency, together in zip(["float32", *names], logits, single, batch, strict=True):
         same = (answers.argmax(1) == logits[0].argmax(1)).mean()
         far = divergence(logits[0], answers, of.card.temperature)
-        print(f"| {name} | {far:.1e} | {same:.2%} | {latency:.2f} ms | {batch:.1f} ms |")
+        print(f"| {name} | {far:.1e} | {same:.2%} | {latency:.2f} ms | {together:.1f} ms |")
     return 0
 
 

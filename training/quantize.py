@@ -40,15 +40,28 @@ LARGEST_LOSS: Final = 0.002
 """The accuracy that may be lost on held-out pictures."""
 LEAST_GAIN: Final = 2.0
 """How many times as fast as float32 it must be."""
-PERCENTILE: Final = 99.99
-"""Activations beyond this are clipped: the few largest would otherwise cost all others their resolution."""
-_KEPT: Final = (0, 1)
-"""How many of the first convolutions stay in float32: none if accuracy allows, for in batches they cost throughput.
-
-The first one is small, and all others live on what it lets through: kernels that whiten take differences between
-neighbours, of which rounded weights leave little.
-"""
 _BATCH: Final = 64
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a model becomes int8.
+
+    Attributes:
+        kept: how many of the first convolutions stay in float32.
+        percentile: activations beyond it are clipped: the few largest would otherwise cost all others their resolution.
+    """
+
+    kept: int
+    percentile: float
+
+
+FORMS: Final = (Form(kept=0, percentile=99.99), Form(kept=1, percentile=99.999))
+"""The first of which the accuracy holds is taken: in batches, a first convolution in float32 costs throughput.
+
+It is small, and all others live on what it lets through: kernels that whiten take differences between neighbours, of
+which rounded weights leave little. Without that error, less clipping is nearer to float32 (`docs/results.md`).
+"""
 
 
 class NotWorthIt(KernelscopeError):
@@ -80,13 +93,13 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is un
         return None if batch is None else {bundle.INPUT: batch}
 
 
-def convert(of: bundle.Bundle, pictures: Pixels, kept: int = 0, *, seed: int = 0) -> onnx.ModelProto:
+def convert(of: bundle.Bundle, pictures: Pixels, form: Form = FORMS[0], *, seed: int = 0) -> onnx.ModelProto:
     """The int8 form of a bundle's model.
 
     Args:
         of: a float32 bundle.
         pictures: training pictures, uint8 (N, H, W, 3), of which `CALIBRATION_PICTURES` set the activations' ranges.
-        kept: how many of the first convolutions stay in float32.
+        form: what stays in float32, and what is clipped.
         seed: of the choice of pictures.
     """
     convolutions = [node.name for node in onnx.load(of.model).graph.node if node.op_type == "Conv"]
@@ -106,9 +119,9 @@ def convert(of: bundle.Bundle, pictures: Pixels, kept: int = 0, *, seed: int = 0
             # shipped model's accuracy fell from 93 to about 50 % there (tried with qemu-x86_64 -cpu Haswell)
             reduce_range=True,
             calibrate_method=CalibrationMethod.Percentile,
-            extra_options={"CalibPercentile": PERCENTILE},
+            extra_options={"CalibPercentile": form.percentile},
             op_types_to_quantize=["Conv", "MaxPool", "MatMul", "Gemm"],
-            nodes_to_exclude=convolutions[:kept],
+            nodes_to_exclude=convolutions[: form.kept],
         )
         return onnx.load(made)
 
@@ -157,8 +170,8 @@ def run(of: bundle.Bundle, source: str, output: Path, console: Console, other: P
     strange = unknown.read(other, pictures.size, card.fit) if other else None
     name = of.folder.absolute().parent.name
     with repository.staging(output, name) as staged:
-        for kept in _KEPT:
-            proto = convert(of, pictures.train.images, kept)
+        for form in FORMS:
+            proto = convert(of, pictures.train.images, form)
             gain = measure(of, export.write(proto, card, staged), pictures.validation)
             if gain.is_exact:
                 break
@@ -172,7 +185,7 @@ def run(of: bundle.Bundle, source: str, output: Path, console: Console, other: P
         cost = {
             **{key: value for key, value in card.cost.items() if key != "parity"},  # which was the float32 form's
             "dtype": "int8",
-            "float32_convolutions": kept,
+            "float32_convolutions": form.kept,
             "hardware": machine.hardware(),
             "latency_ms": round(evaluate.latency(draft), 2),
             "pictures_per_second": round(evaluate.throughput(draft)),
@@ -189,7 +202,7 @@ def run(of: bundle.Bundle, source: str, output: Path, console: Console, other: P
         report.write(export.write(proto, card, staged), score, split.images, [])
         console.print(
             f"{gain.speed:.2f} times as fast, validation accuracy {gain.before:.2%} before, {gain.after:.2%} after"
-            f"{'; the first convolution stays in float32' if kept else ''}",
+            f"{'; the first convolution stays in float32' if form.kept else ''}",
             highlight=False,
             soft_wrap=True,
         )
