@@ -44,7 +44,7 @@ class Plain(networks.Whitened):
                 continue
             if layer.name == networks.WHITENING and not self.whitened:
                 layer.kernel.trainable = True
-                layer._name = "plain"  # `whiten` finds nothing to set
+                layer.name = "plain"  # `whiten` finds nothing to set
             elif layer.name != networks.WHITENING and not self.dirac:
                 layer.kernel.assign(keras.initializers.HeUniform()(layer.kernel.shape))
         return model
@@ -68,6 +68,10 @@ def variants(whole: Recipe) -> dict[str, Recipe]:
         "no translation": replace(whole, augmentation=(flip,)),
         "logits not scaled": replace(whole, network=replace(network, scale=1.0)),
         "normalisation that remembers 0.99, not 0.6": replace(whole, network=replace(network, momentum=0.99)),
+        "a rate that falls from its peak along a cosine, not up and down a triangle": replace(
+            whole, schedule=optimisers.Cosine()
+        ),
+        "momentum of 0.9, not 0.85": replace(whole, optimiser=replace(sgd, momentum=0.9)),
         "Adam at 1e-3 and a cosine": replace(whole, optimiser=optimisers.Adam(), schedule=optimisers.Cosine()),
     }
 

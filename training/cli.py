@@ -49,8 +49,6 @@ def train(arguments: list[str]) -> int:
         patience=chosen.patience,
         teacher=bundle.read(chosen.teacher) if chosen.teacher else None,
     )
-    # the card is published: it names the data, not the folders of the machine that trained
-    command = shlex.join(["kernelscope", "train", *(Path(a).name if Path(a).is_absolute() else a for a in arguments)])
     try:
         made = job.run(
             job.Job(
@@ -65,7 +63,7 @@ def train(arguments: list[str]) -> int:
                 options=options,
                 resume=chosen.resume,
                 unknown=chosen.unknown,
-                command=command,
+                command=_command("train", arguments),
             ),
             console,
         )
@@ -190,7 +188,14 @@ def quantize(arguments: list[str]) -> int:
         from training import quantize
 
     console = Console()
-    made = quantize.run(bundle.read(chosen.bundle), chosen.data, chosen.output, console, chosen.unknown)
+    made = quantize.run(
+        bundle.read(chosen.bundle),
+        chosen.data,
+        chosen.output,
+        console,
+        chosen.unknown,
+        command=_command("quantize", arguments),
+    )
     accuracy, cost = made.card.accuracy, made.card.cost
     console.print(
         f"[green]{accuracy['accuracy']:.2%}[/] of {accuracy['pictures']:,} {accuracy['split']} pictures right; "
@@ -200,6 +205,11 @@ def quantize(arguments: list[str]) -> int:
         soft_wrap=True,
     )
     return 0
+
+
+def _command(name: str, arguments: list[str]) -> str:
+    """What a person typed, for the card, which is published: it names the data, not the folders of this machine."""
+    return shlex.join(["kernelscope", name, *(Path(a).name if Path(a).is_absolute() else a for a in arguments)])
 
 
 def _word(source: str) -> str:

@@ -87,7 +87,7 @@ def compare(
         progress: called while pictures are decoded.
 
     Raises:
-        UsageError: they know different classes, or the pictures that one may be judged by are not the other's.
+        UsageError: they know different classes, or both were trained on these data and held out different parts.
     """
     if set(first.card.labels) != set(second.card.labels):
         strange = sorted(set(first.card.labels) ^ set(second.card.labels))
@@ -95,15 +95,21 @@ def compare(
             f"{first.folder} and {second.folder} know different classes ({', '.join(strange[:5])}): "
             "only bundles of the same ones can be compared"
         )
-    loaded = [data.load_for(of.card, source, progress) for of in (first, second)]
-    name, chosen = data.choose(loaded[0], split, first.card)
+    cards = first.card, second.card
+    loaded = [data.load_for(card, source, progress) for card in cards]
+    owners = [card for card, its in zip(cards, loaded, strict=True) if data.trained_on(card, its)]
+    judge = owners[0] if owners else first.card  # what it was not trained on decides
     shares = [one.held_out for one in loaded]
+    if shares[0] != shares[1] and len(owners) < 2:  # who was not trained on them can take them as the other has split
+        loaded = [data.load_for(card, source, progress, split_as=judge) for card in cards]
+        shares = [one.held_out for one in loaded]
+    name = data.choose(loaded[0], split, judge)[0]
     if shares[0] != shares[1] and (name != "test" or shares[0][1] or shares[1][1]):
         raise UsageError(
             f"{first.folder} and {second.folder} held out other pictures of {source}: compare them on data that have a "
             "test split, or on other data"
         )
-    splits = chosen, data.choose(loaded[1], name, second.card)[1]
+    splits = [data.choose(its, name, judge)[1] for its in loaded]
     scores = [evaluate.evaluate(of, part, name) for of, part in zip((first, second), splits, strict=True)]
     right = [score.probabilities.argmax(1) == score.labels for score in scores]
     only = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())

@@ -122,18 +122,22 @@ def load(
     return data if labels is None else _relabelled(data, where, labels)
 
 
-def load_for(card: Card, where: str, progress: Progress = lambda done, total: None) -> Dataset:
+def load_for(
+    card: Card, where: str, progress: Progress = lambda done, total: None, *, split_as: Card | None = None
+) -> Dataset:
     """Load labelled pictures as a bundle takes them and, where it was trained on them, as they were split for that.
 
     Args:
         card: the bundle's.
         where: see `load`; raises what that raises.
         progress: called while pictures are decoded.
+        split_as: the card of another bundle, as for which they are split.
     """
-    held, rest = card.data.get("validation", 0), card.data.get("train", 0)
+    told = (split_as or card).data
+    held, rest = told.get("validation", 0), told.get("train", 0)
     # cards did not always tell the shares; then no test split was held out
     by_count = held / (held + rest) if held and rest else VALIDATION_FRACTION
-    validation, test = card.data.get("held_out", (by_count, 0.0))
+    validation, test = told.get("held_out", (by_count, 0.0))
     return load(
         where,
         size=(card.height, card.width),

@@ -96,8 +96,8 @@ def fit(recipe: Recipe, data: Dataset, options: Options, folder: Path, *, resume
 
     Raises:
         UsageError: `folder` holds an unfinished run and `resume` is not set, or one of another recipe, form of the
-            recipe, data, seed or precision; or another process writes to it; or the pictures are too small for the
-            network.
+            recipe, data, seed or precision, or a finished one that is to be longer; or another process writes to it; or
+            the pictures are too small for the network.
         Interrupted: SIGINT or SIGTERM came; the state has been saved.
         KernelscopeError: the loss is no number any more; the last good checkpoint is kept.
     """
@@ -320,6 +320,11 @@ class _Run:
         if self.stalled:
             self.epochs = notes["epochs"]
         self.origin, now = notes["origin"], self.origin
+        if self.done and self.progress < 1:  # its rate has come down, and what stays are the weights of its best epoch
+            raise UsageError(
+                f"{self.folder} holds a finished run of {self.history[-1]['epoch']} epochs, which cannot go on: give "
+                "another --run for a longer one, or no more --epochs and --time-budget than it had"
+            )
         if not self.done:
             for key in ("hardware", "commit"):
                 if not self.origin[key].endswith(now[key]):

@@ -11,8 +11,11 @@ _CGROUP: Final = Path("/sys/fs/cgroup")
 
 
 def limit() -> int:
-    """How many bytes of pictures are kept in memory: half of what is free. More than that streams from the cache."""
-    return min(_free(), _left_to_container()) // 2
+    """How many bytes of pictures are kept in memory: a quarter of what is free. More than that streams from the cache.
+
+    While they are read, and again while they are split, they are there twice; the rest is for the training.
+    """
+    return min(_free(), _left_to_container()) // 4
 
 
 def _free() -> int:

@@ -46,7 +46,7 @@ class Log:
     Args:
         folder: where `log.csv` and the events go.
         console: a line an epoch is printed there, and on a terminal a bar while an epoch runs.
-        history: the epochs of the run that this one goes on from; the files are brought back to them.
+        history: the epochs of the run that this one goes on from; `log.csv` is brought back to them.
     """
 
     def __init__(self, folder: Path, console: Console, history: list[Row]) -> None:

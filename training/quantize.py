@@ -146,7 +146,15 @@ def check(gain: Gain) -> None:
         )
 
 
-def run(of: bundle.Bundle, source: str, output: Path, console: Console, other: Path | None = None) -> bundle.Bundle:
+def run(
+    of: bundle.Bundle,
+    source: str,
+    output: Path,
+    console: Console,
+    other: Path | None = None,
+    *,
+    command: str = "kernelscope quantize",
+) -> bundle.Bundle:
     """Quantise a bundle, check and score it, and publish it as another version of the same model.
 
     Args:
@@ -155,6 +163,7 @@ def run(of: bundle.Bundle, source: str, output: Path, console: Console, other: P
         output: the repository to publish into.
         console: where progress is shown.
         other: a folder of pictures of what the model is to be unsure of, beside those that are made.
+        command: what a person typed, for the card.
 
     Raises:
         UsageError: it is int8 already, or those are not the pictures that it was trained on.
@@ -196,6 +205,7 @@ def run(of: bundle.Bundle, source: str, output: Path, console: Console, other: P
             card,
             unsure_below=doubt.threshold,
             cost=cost,
+            training={**card.training, "quantised_by": command},
             accuracy={**score.describe(), "unsure": doubt.describe()},
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )

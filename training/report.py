@@ -71,7 +71,7 @@ def html(card: Card, score: Evaluation, images: list[str]) -> str:
         title=escape(card.name),
         summary=escape(
             f"Sorts pictures of {card.width}×{card.height} pixels into {len(card.labels)} classes. "
-            f"Made {card.created[:10]} by {card.training.get('command', '')}"
+            f"Made {card.created[:10]} by {_command(card.training)}"
         ),
         tiles="".join(f"<div><b>{escape(big)}</b>{escape(small)}</div>" for big, small in tiles),
         sections="".join(f"<h2>{escape(title)}</h2>{body}" for title, body, there in sections if there),
@@ -179,7 +179,7 @@ def markdown(card: Card) -> str:
         "|---|---|",
         *(f"| {key} | {value} |" for key, value in _facts(data, training, cost)),
         "",
-        f"Made {card.created[:10]} by `{training.get('command', '')}`.",
+        f"Made {card.created[:10]} by `{_command(training)}`.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -204,6 +204,11 @@ _FITS = {
 }
 
 
+def _command(training: dict[str, Any]) -> str:
+    """What made a model: the last thing that was done to it."""
+    return str(training.get("quantised_by", training.get("command", "")))
+
+
 def _facts(data: dict[str, Any], training: dict[str, Any], cost: dict[str, Any]) -> list[tuple[str, str]]:
     """What a card says of where a model comes from and what it costs; a card need not say all of it."""
     versions = ", ".join(f"{name} {version}" for name, version in training.get("versions", {}).items())
@@ -219,6 +224,7 @@ def _facts(data: dict[str, Any], training: dict[str, Any], cost: dict[str, Any])
         ("recipe", "{recipe}, seed {seed}, batches of {batch_size}", (training, ("recipe", "seed", "batch_size"))),
         ("teacher", "{teacher}", (training, ("teacher",))),
         ("training", "{epochs} epochs, {seconds:,.0f} s, {precision}", (training, ("epochs", "seconds", "precision"))),
+        ("trained by", "{command}", (training, ("command", "quantised_by"))),  # else it stands elsewhere
         ("trained on", "{hardware}", (training, ("hardware",))),
         ("commit", "{commit}", (training, ("commit",))),
         ("parameters", "{parameters:,}", (cost, ("parameters",))),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from contract.errors import UsageError
 from tests.conftest import SHIPPED
 from tests.tiny import class_folder, colour_bundle
-from training import cli, compare
+from training import cli, compare, data
 
 
 def test_mcnemar_by_hand() -> None:
@@ -49,6 +50,29 @@ def test_a_model_that_is_right_beside_one_that_is_wrong(
     said = " ".join(capsys.readouterr().out.split())
     assert "+100.00 points as often" in said
     assert "more than chance" in said
+
+
+def test_neither_is_judged_by_what_it_was_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever of them was trained on these data, and however the other one split its own."""
+    monkeypatch.setenv("KERNELSCOPE_CACHE", str(tmp_path / "cache"))
+    pictures = class_folder(tmp_path / "colours", each=20)
+    shutil.rmtree(pictures / "test")
+    found = data.load(str(pictures), test_fraction=0.2)
+    assert found.test
+    own = colour_bundle(tmp_path / "models", "own", data=found.describe())
+    for shares in ([0.1, 0.2], [0.3, 0.0]):
+        other = colour_bundle(
+            tmp_path / "models", f"other-{shares[0]}", data={**found.describe(), "checksum": "", "held_out": shares}
+        )
+        for both in ((own, other), (other, own)):
+            result = compare.compare(*both, str(pictures), None)
+            assert (result.scores[0].split, result.scores[0].pictures) == ("test", len(found.test))
+            assert (result.scores[0].labels == result.scores[1].labels).all()
+        neither = compare.compare(other, other, str(pictures), None)
+        assert neither.scores[0].split == "all"
+    strange = colour_bundle(tmp_path / "models", "third", data={**found.describe(), "held_out": [0.3, 0.0]})
+    with pytest.raises(UsageError, match="held out other pictures"):
+        compare.compare(own, strange, str(pictures), None)
 
 
 def test_other_classes_are_refused(tmp_path: Path) -> None:

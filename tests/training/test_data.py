@@ -398,7 +398,7 @@ def test_memory_is_what_the_system_and_the_container_have_left(tmp_path: Path, m
     assert whole > 2**20
     (tmp_path / "memory.current").write_text("400\n")
     (tmp_path / "memory.max").write_text("1000\n")
-    assert memory.limit() == 300
+    assert memory.limit() == 150
     (tmp_path / "memory.max").write_text("max\n")
     assert memory.limit() == pytest.approx(whole, rel=0.5)
 

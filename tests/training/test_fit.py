@@ -216,6 +216,20 @@ def test_a_finished_run_is_taken_up_without_training(tmp_path: Path, pictures: d
     assert all(np.array_equal(a, b) for a, b in zip(weights(first), weights(again), strict=True))
 
 
+def test_a_finished_run_cannot_go_on(tmp_path: Path, pictures: data.Dataset) -> None:
+    train(tmp_path / "epochs", pictures, epochs=1)
+    train(tmp_path / "time", pictures, epochs=6, time_budget=1e-9)
+    longer: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("epochs", {"epochs": 2}),
+        ("time", {"epochs": 6}),
+        ("time", {"epochs": 6, "time_budget": 99}),
+    )
+    for where, more in longer:
+        with pytest.raises(UsageError, match="a finished run of 1 epochs, which cannot go on"):
+            train(tmp_path / where, pictures, resume=True, **more)
+    assert len(train(tmp_path / "time", pictures, epochs=6, time_budget=1e-9, resume=True).history) == 1
+
+
 def test_a_new_run_takes_a_published_ones_place_and_no_others(tmp_path: Path, pictures: data.Dataset) -> None:
     train(tmp_path, pictures, epochs=1)
     with pytest.raises(UsageError, match="a finished run that was not published"):

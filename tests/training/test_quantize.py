@@ -85,8 +85,13 @@ def test_what_is_worth_it_is_published_and_what_is_not_is_not(
 ) -> None:
     console = Console(file=io.StringIO())
     monkeypatch.setattr(quantize, "measure", lambda *_: quantize.Gain(0.9, 0.899, 2.5))
-    version = quantize.run(made, str(place / "colours"), place / "models", console)
+    command = "kernelscope quantize models/colours/1"
+    version = quantize.run(made, str(place / "colours"), place / "models", console, command=command)
     assert version.version == 2
+    assert version.card.training == {**made.card.training, "quantised_by": command}
+    page = (version.folder / "README.md").read_text()
+    assert f"by `{command}`" in page
+    assert "| trained by | kernelscope train |" in page
     assert version.card.cost["dtype"] == "int8"
     assert version.card.cost["float32_convolutions"] == 0
     assert version.card.cost["speed_over_float32"] == 2.5

@@ -1,0 +1,47 @@
+"""How often bundles call their answers unsure: of test pictures, right and wrong, and of pictures of other things.
+
+    python -m benchmarks.sets digits pictures/digits
+    python -m benchmarks.doubt models/cifar10/2 --data cifar10.zip --other pictures/digits
+
+The threshold is the card's. None of these pictures took part in its choice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from contract import bundle, images
+from training import data, evaluate
+from training.calibrate import softmax
+
+
+def main() -> int:
+    """Print a row a bundle."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("bundles", nargs="+", type=Path)
+    add("--data", required=True, help="with a test split that none of the bundles was trained on")
+    add("--other", required=True, type=Path, help="a folder of pictures of what they do not know")
+    chosen = parser.parse_args()
+
+    files = sorted(path for path in chosen.other.rglob("*") if path.suffix.lower() in images.SUFFIXES)
+    print(f"| | threshold | right | wrong | {len(files):,} of {chosen.other.name} |\n|---|---|---|---|---|")
+    for folder in chosen.bundles:
+        of = bundle.read(folder)
+        card = of.card
+        test = data.choose(data.load_for(card, chosen.data), "test", card)[1]
+        other = np.stack([images.read(path.read_bytes(), card.height, card.width, card.fit) for path in files])
+        known, strange = (softmax(evaluate.logits(of, some), card.temperature) for some in (test.images, other))
+        is_right = known.argmax(1) == test.labels
+        unsure = known.max(1) < card.unsure_below
+        shares = (unsure[is_right], unsure[~is_right], strange.max(1) < card.unsure_below)
+        print(f"| {folder} | {card.unsure_below:g} | {' | '.join(f'{share.mean():.1%}' for share in shares)} |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
