@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from contract import bundle, images
+from contract import bundle, files, images
 from training import data, evaluate
 from training.calibrate import softmax
 
@@ -28,13 +28,13 @@ def main() -> int:
     add("--other", required=True, type=Path, help="a folder of pictures of what they do not know")
     chosen = parser.parse_args()
 
-    files = sorted(path for path in chosen.other.rglob("*") if path.suffix.lower() in images.SUFFIXES)
-    print(f"| | threshold | right | wrong | {len(files):,} of {chosen.other.name} |\n|---|---|---|---|---|")
+    paths = [path for path in files.below(chosen.other) if path.suffix.lower() in images.SUFFIXES]
+    print(f"| | threshold | right | wrong | {len(paths):,} of {chosen.other.name} |\n|---|---|---|---|---|")
     for folder in chosen.bundles:
         of = bundle.read(folder)
         card = of.card
         test = data.choose(data.load_for(card, chosen.data), "test", card)[1]
-        other = np.stack([images.read(path.read_bytes(), card.height, card.width, card.fit) for path in files])
+        other = np.stack([images.read(files.contents(path), card.height, card.width, card.fit) for path in paths])
         known, strange = (softmax(evaluate.logits(of, some), card.temperature) for some in (test.images, other))
         is_right = known.argmax(1) == test.labels
         unsure = known.max(1) < card.unsure_below

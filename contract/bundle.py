@@ -27,6 +27,9 @@ FORMAT: Final = 1
 MODEL: Final = "model.onnx"
 CARD: Final = "card.json"
 README: Final = "README.md"
+LARGEST_SIDE: Final = 4096
+"""In pixels: no input is higher or wider."""
+_HOTTEST: Final = 1000
 INPUT: Final = "images"
 PROBABILITIES: Final = "probabilities"
 LOGITS: Final = "logits"
@@ -112,12 +115,12 @@ class Card:
             refuse("`labels` names a class twice")
         for side in ("height", "width"):
             value = getattr(self, side)
-            if not isinstance(value, int) or value < 1:
-                refuse(f"`{side}` must be a whole number of pixels")
+            if not isinstance(value, int) or not 1 <= value <= LARGEST_SIDE:
+                refuse(f"`{side}` must be a whole number of pixels, {LARGEST_SIDE} at most")
         if self.fit not in FITS:
             refuse(f"`fit` must be one of {', '.join(FITS)}")
-        if not isinstance(self.temperature, int | float) or not self.temperature > 0:
-            refuse("`temperature` must be a number above 0")
+        if not isinstance(self.temperature, int | float) or not 0 < self.temperature <= _HOTTEST:
+            refuse(f"`temperature` must be a number above 0, {_HOTTEST} at most")
         if not isinstance(self.unsure_below, int | float) or not 0 <= self.unsure_below <= 1:
             refuse("`unsure_below` must be a probability, 0 to 1")
         for part in ("data", "training", "accuracy", "cost"):

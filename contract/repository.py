@@ -34,7 +34,7 @@ def check_name(name: str) -> str:
     """Return `name` if it can name a model: letters, digits, dot, dash and underscore. Raises `UsageError`."""
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f"{name!r} cannot name a model: give a --name of letters, digits, '.', '-' and '_', at most 100"
+            f"{name!r} cannot name a model: names are of letters, digits, '.', '-' and '_', at most 100 of them"
         )
     return name
 
@@ -133,8 +133,10 @@ def publish(staged: Path) -> Path:
                 _sync(path)
         _sync(staged)
         while True:
-            taken = (int(entry.name) for entry in staged.parent.iterdir() if entry.name.isdecimal())
+            taken = (int(entry.name) for entry in staged.parent.iterdir() if _NUMBER.fullmatch(entry.name))
             target = staged.parent / str(max(taken, default=0) + 1)
+            if not _NUMBER.fullmatch(target.name):
+                raise BundleError(f"{staged.parent} has version {int(target.name) - 1}, the last there can be")
             try:
                 os.rename(staged, target)
             except OSError:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from contract import images, repository
+from contract import files, images, repository
 from contract.errors import PictureError, UsageError
 
 _BATCH: Final = 64
@@ -90,6 +90,7 @@ def predict(arguments: list[str]) -> int:
     from service.engine import Engine
 
     engine = Engine(of)
+    engine.warm(1)
     labels = of.card.labels
     failed = 0
     with _Answers(as_json=chosen.json, total=len(paths)) as answers:
@@ -113,7 +114,7 @@ def _paths(words: list[str]) -> Iterator[Path]:
     for word in words:
         path = Path(word)
         if word and path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in images.SUFFIXES and p.is_file())
+            inside = [p for p in files.below(path) if p.suffix.lower() in images.SUFFIXES and p.is_file()]
             if not inside:
                 raise UsageError(f"{word} holds no pictures ({' '.join(images.SUFFIXES)})")
             yield from inside
@@ -130,7 +131,7 @@ def _paths(words: list[str]) -> Iterator[Path]:
 
 def _read(path: Path, height: int, width: int, fit: images.Fit) -> images.Pixels | str:
     try:
-        return images.read(path.read_bytes(), height, width, fit)
+        return images.read(files.contents(path), height, width, fit)
     except PictureError as error:
         return str(error)
     except OSError as error:

@@ -114,6 +114,12 @@ def evaluate(arguments: list[str]) -> int:
         highlight=False,
         soft_wrap=True,
     )
+    if pictures.skipped:
+        console.print(
+            f"[yellow]skipped[/] {len(pictures.skipped):,} unreadable pictures, such as {escape(pictures.skipped[0])}",
+            highlight=False,
+            soft_wrap=True,
+        )
     if data.trained_on(of.card, pictures) and name in ("train", "all"):
         console.print("[yellow]it was trained on these pictures, or on most of them[/]", highlight=False)
     table = Table("class", "right", "most often taken for", box=None)
@@ -134,6 +140,7 @@ def compare(arguments: list[str]) -> int:
     chosen = parsers.compare().parse_args(arguments)
 
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from contract import bundle
@@ -160,7 +167,7 @@ def compare(arguments: list[str]) -> int:
     table.add_row("calibration error", *(f"{score.calibration_error:.2%}" for score in found.scores))
     table.add_row("one picture, one thread", *(f"{value:.2f} ms" for value in found.speed.milliseconds))
     table.add_row("model", *(f"{size / 1e6:.2f} MB" for size in found.size))
-    table.add_row("type", *(str(of.card.cost.get("dtype", "")) for of in both))
+    table.add_row("type", *(escape(str(of.card.cost.get("dtype", ""))) for of in both))
     console.print(table)
     middle, low, high = found.difference
     sure = "more than chance" if found.p_value < 0.05 else "no more than chance may bring"
@@ -209,12 +216,13 @@ def quantize(arguments: list[str]) -> int:
 
 def _command(name: str, arguments: list[str]) -> str:
     """What a person typed, for the card, which is published: it names the data, not the folders of this machine."""
-    return shlex.join(["kernelscope", name, *(Path(a).name if Path(a).is_absolute() else a for a in arguments)])
+    words = [Path(a).name if Path(a).is_absolute() else a for a in arguments]
+    return shlex.join(["kernelscope", name, *words]).encode(errors="replace").decode()  # names of files are any bytes
 
 
 def _word(source: str) -> str:
     """A name for a model, from where its data are."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", Path(source).resolve().name.split(".")[0]).strip("-") or "pictures"
+    return re.sub(r"[^A-Za-z0-9]+", "-", Path(os.path.abspath(source)).name.split(".")[0]).strip("-") or "pictures"
 
 
 def _check_backend() -> None:

@@ -7,6 +7,8 @@ holds one folder a class, either at its top or below `train/`, with an optional 
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -113,11 +115,12 @@ def load(
         if size is not None:
             decoded = resized(decoded, size, fit)
     else:
-        name = path.resolve().name.split(".")[0]
+        name = Path(os.path.abspath(path)).name.split(".")[0]
         checksum, decoded = sources.from_pictures(path, size, fit, progress)
     decoded = _named(decoded, where, labels)
     if labels is None:
         _check(decoded, where)
+    name = name.encode(errors="replace").decode()  # it is for the card; names of files are any bytes
     data = _split(name, checksum, decoded, fit, validation_fraction, test_fraction)
     return data if labels is None else _relabelled(data, where, labels)
 
@@ -203,8 +206,9 @@ def _relabelled(data: Dataset, where: str, labels: tuple[str, ...]) -> Dataset:
 
 def _check(decoded: Decoded, where: str) -> None:
     """Raise `DataError` where there is nothing to be learnt."""
+    times = Counter(decoded.labels)
     for label in decoded.labels:
-        if not label or decoded.labels.count(label) > 1 or not label.isprintable():
+        if not label or times[label] > 1 or not label.isprintable():
             raise DataError(f"{where}: {label!r} cannot name a class: names must differ, and be text")
     sizes = {name: split.images.shape[1:3] for name, split in decoded.splits.items()}
     if len(set(sizes.values())) > 1:

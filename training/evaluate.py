@@ -99,13 +99,16 @@ def session(of: bundle.Bundle, threads: int = 0) -> onnxruntime.InferenceSession
 def logits(
     of: bundle.Bundle, pictures: Pixels, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> npt.NDArray[np.float32]:
-    """Logits, float32 (N, classes), before the temperature."""
+    """Logits, float32 (N, classes), before the temperature. Raises `BundleError` where they are no numbers."""
     run = session(of)
     outputs = []
     for start in range(0, len(pictures), _BATCH):
         outputs.append(run.run([bundle.LOGITS], {bundle.INPUT: pictures[start : start + _BATCH]})[0])
         progress(min(start + _BATCH, len(pictures)), len(pictures))
-    return np.concatenate(outputs)
+    found = np.concatenate(outputs)
+    if not np.isfinite(found).all():
+        raise BundleError(f"{of.model} answers with what are no numbers: its weights are damaged")
+    return found
 
 
 def evaluate(
@@ -124,7 +127,8 @@ def evaluate(
 
     Raises:
         DataError: no pictures, or of another size.
-        BundleError: the model does not load.
+        BundleError: the model does not load, answers with what are no numbers, or divides by another temperature than
+            its card says.
     """
     size = (of.card.height, of.card.width)
     if not len(split):
@@ -133,6 +137,9 @@ def evaluate(
         raise DataError(f"the pictures are {split.images.shape[1:3]}, the model takes {size}")
     raw = logits(of, split.images, progress)
     probabilities = softmax(raw, of.card.temperature)
+    (served,) = session(of).run([bundle.PROBABILITIES], {bundle.INPUT: split.images[:_BATCH]})
+    if not np.allclose(served, probabilities[:_BATCH], atol=1e-3):
+        raise BundleError(f"{of.model} does not divide by the temperature of {of.card.temperature} that its card says")
     answers = raw.argmax(1)
     count = len(of.card.labels)
     confusion = np.zeros((count, count), np.int64)

@@ -177,7 +177,8 @@ def run(
     if not data.trained_on(card, pictures):
         raise UsageError(f"{source} is not what {of.folder} was trained on ({card.data.get('name')}): give those data")
     strange = unknown.read(other, pictures.size, card.fit) if other else None
-    name = of.folder.absolute().parent.name
+    name = repository.check_name(of.folder.absolute().parent.name)
+    evaluate.logits(of, pictures.validation.images[:_BATCH])  # what does not load or answer is known before the work
     with repository.staging(output, name) as staged:
         for form in FORMS:
             proto = convert(of, pictures.train.images, form)

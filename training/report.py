@@ -56,7 +56,10 @@ def html(card: Card, score: Evaluation, images: list[str]) -> str:
         (f"{score.accuracy:.2%}", f"of {score.pictures:,} {score.split} pictures right ({low:.2%} to {high:.2%})"),
         (f"{score.calibration_error:.2%}", f"calibration error, {score.uncalibrated_error:.2%} before the temperature"),
         (f"{cost['latency_ms']} ms", f"a picture on one thread, {cost['dtype']}"),
-        (f"{cost['bytes'] / 1e6:.1f} MB", f"{cost['parameters'] / 1e6:.2f} million parameters"),
+        (
+            f"{cost['bytes'] / 1e6:.1f} MB",
+            f"{cost['parameters'] / 1e6:.2f} million parameters" if "parameters" in cost else "",
+        ),
     )
     sections = [
         ("Epoch by epoch", _image("curves"), "curves" in images),

@@ -7,8 +7,10 @@ import hashlib
 import lzma
 import os
 import shutil
+import struct
 import tarfile
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,7 +21,7 @@ from typing import IO, Final
 
 import numpy as np
 
-from contract import images
+from contract import files, images
 from contract.errors import DataError, UsageError
 from training.pictures import Decoded, Item, Progress, Split, cache_folder, decode
 
@@ -31,6 +33,19 @@ _SPLITS: Final = {
     "test": "test",
 }
 _ARCHIVES: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".txz")
+_MOST_CLASSES: Final = 100_000
+_DAMAGED: Final = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    IndexError,
+    NotImplementedError,
+    UnicodeDecodeError,
+)
+"""What Python's own readers raise where an archive's bytes are not what they should be."""
 CIFAR10: Final = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -41,8 +56,9 @@ def keras_cifar10() -> tuple[str, Decoded]:
     try:
         (x_train, y_train), (x_test, y_test) = cifar10.load_data()
     except Exception as error:  # whatever urllib, tarfile and pickle raise; the cause is in the message
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"CIFAR-10 could not be downloaded ({reason}): give a folder or an archive of it") from None
+        raise DataError(
+            f"CIFAR-10 could not be downloaded ({_reason(error)}): give a folder or an archive of it"
+        ) from None
     splits = {
         "train": Split(x_train, y_train.reshape(-1).astype(np.int64)),
         "test": Split(x_test, y_test.reshape(-1).astype(np.int64)),
@@ -62,8 +78,8 @@ def from_npz(path: Path) -> Decoded:
             raise DataError(f"{path} holds one array: save x_train and y_train with numpy.savez")
         with file:
             arrays = {key: file[key] for key in file.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        why = "it holds Python objects" if "pickle" in str(error) else str(error).splitlines()[0]
+    except (*_DAMAGED, ValueError, SyntaxError, tokenize.TokenError, MemoryError, OSError) as error:
+        why = "it holds Python objects" if "pickle" in str(error) else _reason(error)
         raise DataError(f"{path} is not a NumPy archive of numbers: {why}") from None
     if "x_train" not in arrays:
         raise DataError(f"{path} has no x_train (it has {', '.join(arrays) or 'nothing'}): save x_train and y_train")
@@ -77,6 +93,8 @@ def from_npz(path: Path) -> Decoded:
             raise DataError(f"{path}: {key} is {x.dtype} {x.shape}; it must be uint8 (N, height, width, 3)")
         if y is None or y.size != len(x) or not np.issubdtype(y.dtype, np.integer) or (y.size and y.min() < 0):
             raise DataError(f"{path}: {key.replace('x', 'y', 1)} must hold one whole number from 0 a picture")
+        if y.size and int(y.max()) >= _MOST_CLASSES:
+            raise DataError(f"{path}: {key.replace('x', 'y', 1)} goes up to {y.max()}: number the classes from 0")
         splits[split] = Split(x, y.reshape(-1).astype(np.int64))
     count = 1 + max(int(split.labels.max(initial=0)) for split in splits.values())
     labels = tuple(map(str, np.atleast_1d(arrays["labels"]).ravel())) if "labels" in arrays else ()
@@ -99,8 +117,12 @@ def from_pictures(path: Path, size: tuple[int, int] | None, fit: images.Fit, pro
                 return checksum, decode(checksum, lambda: list(_zip_items(archive)), size, fit, progress, str(path))
         with tarfile.open(path, tarinfo=_Member) as tar, _spool() as spool:
             return checksum, decode(checksum, lambda: list(_tar_items(tar, spool)), size, fit, progress, str(path))
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
-        raise DataError(f"{path} cannot be read as an archive: {str(error).splitlines()[0]}") from None
+    except (*_DAMAGED, OSError) as error:
+        raise DataError(f"{path} cannot be read as an archive: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 class _Member(tarfile.TarInfo):
@@ -117,13 +139,13 @@ class _Member(tarfile.TarInfo):
 
 
 def _folder_items(root: Path) -> Iterator[Item]:
-    for path in sorted(root.rglob("*")):
+    for path in files.below(root):
         name = path.relative_to(root).as_posix()
         item = None
         if path.is_dir():
             item = _folder(name)
         elif path.is_file() or path.is_symlink():  # a link to nowhere is named when it is read; pipes are passed over
-            item = _item(name, path.read_bytes)
+            item = _item(name, partial(files.contents, path))
         if item:
             yield item
 
@@ -201,7 +223,7 @@ def sha256(path: Path) -> str:
 
 def _folder_checksum(root: Path) -> str:
     digest = hashlib.sha256()
-    for path in sorted(root.rglob("*")):
+    for path in files.below(root):
         if path.is_file():
             digest.update(os.fsencode(f"{path.relative_to(root).as_posix()}\0{sha256(path)}\n"))
     return digest.hexdigest()

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from contract import images
+from contract import files, images
 from contract.errors import PictureError, UsageError
 from contract.images import Pixels
 from training.calibrate import Floats, softmax
@@ -82,11 +82,11 @@ def read(folder: Path, size: tuple[int, int], fit: images.Fit) -> Pixels:
     Raises:
         UsageError: there is no such folder, or no picture in it.
     """
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES)
+    paths = [path for path in files.below(folder) if path.suffix.lower() in images.SUFFIXES] if folder.is_dir() else []
     found: list[Pixels] = []
-    for index in np.random.default_rng(_SEED).permutation(len(files)):
+    for index in np.random.default_rng(_SEED).permutation(len(paths)):
         with suppress(PictureError, OSError):
-            found.append(images.read(files[index].read_bytes(), *size, fit))
+            found.append(images.read(files.contents(paths[index]), *size, fit))
         if len(found) == _EACH:
             break
     if not found:

@@ -34,6 +34,16 @@ def test_a_number_that_holds_no_bundle_is_not_reused(tmp_path: Path) -> None:
     assert stage(tmp_path / "models", source).name == "8"
 
 
+def test_numbers_that_are_no_versions_are_passed_over(tmp_path: Path) -> None:
+    source = colour_bundle(tmp_path / "source").folder
+    (tmp_path / "models" / "colours" / "20240101120000").mkdir(parents=True)
+    assert stage(tmp_path / "models", source).name == "1"
+    assert repository.find(tmp_path / "models", "colours").version == 1
+    (tmp_path / "models" / "colours" / "999999999").mkdir()
+    with pytest.raises(BundleError, match="version 999999999, the last there can be"):
+        stage(tmp_path / "models", source)
+
+
 def test_newest_is_by_number_not_by_letter(tmp_path: Path) -> None:
     for version in (2, 10, 9):
         colour_bundle(tmp_path, version=version)

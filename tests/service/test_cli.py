@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
 from tests.conftest import ROOT, command
@@ -31,6 +34,28 @@ def test_predict_says_what_it_is_unsure_of(tmp_path: Path) -> None:
     words = ("predict", str(tmp_path / "red.png"), "--models", str(tmp_path / "models"))
     assert json.loads(kernelscope(*words, "--json").stdout)["unsure"] is True
     assert ", unsure" in kernelscope(*words).stdout
+
+
+def test_predict_prints_names_of_any_bytes(colours: Path, tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"\xff.png")).write_bytes(picture("red"))
+    done = kernelscope(
+        "predict", str(tmp_path), "--models", str(colours), env={**os.environ, "PYTHONIOENCODING": "utf-8"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert "\\udcff.png  red" in done.stdout
+
+
+def test_predict_refuses_a_model_whose_answers_are_no_numbers(tmp_path: Path) -> None:
+    of = colour_bundle(tmp_path / "models")
+    model = onnx.load(of.model)
+    (scale,) = (one for one in model.graph.initializer if one.name == "scale")
+    scale.CopyFrom(onnx.numpy_helper.from_array(np.array(np.nan, np.float32), "scale"))
+    of.model.write_bytes(model.SerializeToString())
+    (tmp_path / "red.png").write_bytes(picture("red"))
+    done = kernelscope("predict", str(tmp_path / "red.png"), "--models", str(tmp_path / "models"))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "not one probability a label" in done.stderr
 
 
 def test_predict_globs_and_tables(colours: Path, tmp_path: Path) -> None:

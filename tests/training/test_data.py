@@ -324,6 +324,28 @@ def bad(tmp_path: Path, name: str) -> str:
             more = {"x_test": np.zeros((2, 9, 9, 3), np.uint8), "y_test": np.arange(2)}
         np.savez(root / "a.npz", x_train=x[:, :0] if name == "no height" else x, y_train=y, **more)  # type: ignore[arg-type]
         return str(root / "a.npz")
+    if name in ("far npz", "unsigned npz"):
+        y = np.array([0, 1, 0, 2**63 if name == "unsigned npz" else 2 * 10**9], np.uint64)
+        np.savez(root / "a.npz", x_train=np.zeros((4, 8, 8, 3), np.uint8), y_train=y)
+        return str(root / "a.npz")
+    if name in ("huge npz", "open npz", "garbled npz"):
+        path = root / "a.npz"
+        np.savez_compressed(path, x_train=np.zeros((4, 8, 8, 3), np.uint8), y_train=np.zeros(4, int))
+        with zipfile.ZipFile(path) as packed:
+            inside, part = packed.read("x_train.npy"), packed.getinfo("x_train.npy")
+        if name == "garbled npz":
+            whole = bytearray(path.read_bytes())
+            begin = part.header_offset + 30 + len(part.filename) + 20
+            whole[begin : begin + 4] = b"\xff" * 4
+            path.write_bytes(whole)
+        else:
+            shape = b"(4, 8, 8, 3), }" + 11 * b" "
+            other = b"(999999999999, 8, 8, 3), }" if name == "huge npz" else shape.replace(b"}", b" ")
+            assert shape in inside
+            assert len(shape) == len(other)
+            with zipfile.ZipFile(path, "w") as packed:
+                packed.writestr("x_train.npy", inside.replace(shape, other))
+        return str(path)
     if name == "other npz":
         np.savez(root / "a.npz", pictures=np.zeros(3))
         return str(root / "a.npz")
@@ -336,6 +358,25 @@ def test_class_folders_at_the_top_may_have_test_beside_them(folder: Path) -> Non
     (folder / "train").rmdir()
     found = data.load(str(folder))
     assert (len(found.train) + len(found.validation), found.test and len(found.test)) == (36, 12)
+
+
+def test_a_linked_class_folder_is_a_class_folder(folder: Path, tmp_path: Path) -> None:
+    whole = data.load(str(folder))
+    linked = tmp_path / "linked"
+    (linked / "train").mkdir(parents=True)
+    for split in ("train", "test"):
+        (linked / split).mkdir(exist_ok=True)
+        for place in (folder / split).iterdir():
+            (linked / split / place.name).symlink_to(place)
+    again = data.load(str(linked))
+    assert again.checksum == whole.checksum
+    assert same(again.train, whole.train)
+
+
+def test_a_name_of_any_bytes_is_a_name_of_text(folder: Path, tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/d\xff"
+    os.symlink(folder, path)
+    assert data.load(os.fsdecode(path)).name == "d?"
 
 
 def test_what_is_no_file_is_named_or_passed_over(folder: Path) -> None:
@@ -453,6 +494,11 @@ def test_a_tar_that_is_damaged_is_not_taken_for_a_shorter_one(folder: Path, tmp_
         ("broken npz", DataError, "not a NumPy archive"),
         ("float npz", DataError, "must be uint8"),
         ("short npz", DataError, "one whole number"),
+        ("far npz", DataError, "goes up to 2000000000: number the classes from 0"),
+        ("unsigned npz", DataError, "goes up to 9223372036854775808"),
+        ("huge npz", DataError, "not a NumPy archive"),
+        ("open npz", DataError, "not a NumPy archive"),
+        ("garbled npz", DataError, "not a NumPy archive"),
         ("other npz", DataError, "has no x_train"),
         ("empty npz", DataError, "not a NumPy archive"),
         ("npy as npz", DataError, "holds one array"),

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from contract.errors import BundleError
@@ -28,6 +29,20 @@ def test_a_model_that_is_not_what_its_card_says_is_refused(tmp_path: Path) -> No
         other = dataclasses.replace(of, card=card)
         with pytest.raises(BundleError, match=says):
             evaluate.session(other)
+
+
+def test_a_damaged_or_altered_model_is_not_scored(tmp_path: Path) -> None:
+    of = colour_bundle(tmp_path)
+    some = Split(np.full((4, 8, 8, 3), RGB["red"], np.uint8), np.zeros(4, np.int64))
+    warmer = dataclasses.replace(of, card=dataclasses.replace(of.card, temperature=5.0))
+    with pytest.raises(BundleError, match=r"does not divide by the temperature of 5\.0"):
+        evaluate.evaluate(warmer, some, "test")
+    model = onnx.load(of.model)
+    (scale,) = (one for one in model.graph.initializer if one.name == "scale")
+    scale.CopyFrom(onnx.numpy_helper.from_array(np.array(np.nan, np.float32), "scale"))
+    of.model.write_bytes(model.SerializeToString())
+    with pytest.raises(BundleError, match="no numbers"):
+        evaluate.evaluate(of, some, "test")
 
 
 def test_names_between_dollars_are_no_formulae(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""Files in folders, as every command looks for them and reads them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from contract.errors import PictureTooLarge
+
+LARGEST: Final = 256 * 2**20
+"""No file of a picture is larger, in bytes; what is, is not read into memory to find that out."""
+
+
+def below(folder: Path) -> list[Path]:
+    """All files and folders in a folder and those in it, sorted; links to folders are followed, but not back up.
+
+    Raises:
+        OSError: one of them cannot be listed.
+    """
+    return sorted(_walk(folder, ()))
+
+
+def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
+    here = os.path.realpath(folder)
+    if here in above:  # a link to a folder that it is in
+        return
+    for entry in folder.iterdir():
+        yield entry
+        if entry.is_dir():
+            yield from _walk(entry, (*above, here))
+
+
+def contents(path: Path) -> bytes:
+    """A picture file's bytes.
+
+    Raises:
+        PictureTooLarge: there are more than `LARGEST`.
+        OSError: it cannot be read.
+    """
+    size = path.stat().st_size
+    if size > LARGEST:
+        raise PictureTooLarge(f"{size:,} bytes are more than the {LARGEST:,} that a picture may have")
+    return path.read_bytes()
