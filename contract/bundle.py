@@ -126,6 +126,12 @@ class Card:
         for part in ("data", "training", "accuracy", "cost"):
             if not isinstance(getattr(self, part), dict):
                 refuse(f"`{part}` must be an object")
+        for split in ("train", "validation", "test"):
+            if not isinstance(self.data.get(split, 0), int):
+                refuse(f"`data.{split}` must be a number of pictures")
+        shares = self.data.get("held_out", [0, 0])
+        if not isinstance(shares, list | tuple) or len(shares) != 2 or not all(map(_is_share, shares)):
+            refuse("`data.held_out` must hold two shares, 0 to 1")
         if not isinstance(self.accuracy.get("accuracy", 0.0), int | float):
             refuse("`accuracy.accuracy` must be a number")
 
@@ -171,6 +177,10 @@ def check_graph(of: Bundle, inputs: Iterable[Value], outputs: Iterable[Value]) -
     gives = given[PROBABILITIES].shape
     if isinstance(gives[-1], int) and gives[-1] != len(card.labels):
         raise BundleError(f"{where} gives {gives[-1]} classes; its card names {len(card.labels)}")
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value < 1
 
 
 def _is_text(word: str) -> bool:
