@@ -28,7 +28,7 @@ def main() -> int:
     add("--other", required=True, type=Path, help="a folder of pictures of what they do not know")
     chosen = parser.parse_args()
 
-    paths = [path for path in files.below(chosen.other) if path.suffix.lower() in images.SUFFIXES]
+    paths = files.pictures(chosen.other)
     print(f"| | threshold | right | wrong | {len(paths):,} of {chosen.other.name} |\n|---|---|---|---|---|")
     for folder in chosen.bundles:
         of = bundle.read(folder)

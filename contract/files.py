@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from contract.errors import PictureTooLarge
+from contract.images import SUFFIXES
 
 LARGEST: Final = 256 * 2**20
 """No file of a picture is larger, in bytes; what is, is not read into memory to find that out."""
@@ -30,6 +31,11 @@ def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
         yield entry
         if entry.is_dir():
             yield from _walk(entry, (*above, here))
+
+
+def pictures(folder: Path) -> list[Path]:
+    """The files in a folder and those in it that are named as pictures are, sorted; raises what `below` raises."""
+    return [path for path in below(folder) if path.suffix.lower() in SUFFIXES and path.is_file()]
 
 
 def contents(path: Path) -> bytes:

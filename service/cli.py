@@ -114,7 +114,7 @@ def _paths(words: list[str]) -> Iterator[Path]:
     for word in words:
         path = Path(word)
         if word and path.is_dir():
-            inside = [p for p in files.below(path) if p.suffix.lower() in images.SUFFIXES and p.is_file()]
+            inside = files.pictures(path)
             if not inside:
                 raise UsageError(f"{word} holds no pictures ({' '.join(images.SUFFIXES)})")
             yield from inside

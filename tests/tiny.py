@@ -54,6 +54,16 @@ def colour_bundle(root: Path, name: str = "colours", version: int = 1, **card: A
     return bundle.read(folder)
 
 
+def damaged_bundle(root: Path, name: str = "damaged") -> bundle.Bundle:
+    """As `colour_bundle`, but its answers are no numbers."""
+    of = colour_bundle(root, name)
+    model = onnx.load(of.model)
+    (scale,) = (one for one in model.graph.initializer if one.name == "scale")
+    scale.CopyFrom(numpy_helper.from_array(np.array(np.nan, np.float32), "scale"))
+    of.model.write_bytes(model.SerializeToString())
+    return of
+
+
 def slow_bundle(root: Path, name: str = "slow", *, seconds: float = 0.5) -> bundle.Bundle:
     """As `colour_bundle`, but each run first multiplies large matrices, for about that long."""
     of = colour_bundle(root, name)

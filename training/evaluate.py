@@ -96,19 +96,29 @@ def session(of: bundle.Bundle, threads: int = 0) -> onnxruntime.InferenceSession
     return made
 
 
-def logits(
+def answers(
     of: bundle.Bundle, pictures: Pixels, progress: Callable[[int, int], None] = lambda done, total: None
-) -> npt.NDArray[np.float32]:
-    """Logits, float32 (N, classes), before the temperature. Raises `BundleError` where they are no numbers."""
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Logits, before the temperature, and probabilities, each float32 (N, classes).
+
+    Raises:
+        BundleError: the model does not load, or answers with what are no numbers.
+    """
     run = session(of)
     outputs = []
     for start in range(0, len(pictures), _BATCH):
-        outputs.append(run.run([bundle.LOGITS], {bundle.INPUT: pictures[start : start + _BATCH]})[0])
-        progress(min(start + _BATCH, len(pictures)), len(pictures))
-    found = np.concatenate(outputs)
-    if not np.isfinite(found).all():
+        some = pictures[start : start + _BATCH]
+        outputs.append(run.run([bundle.LOGITS, bundle.PROBABILITIES], {bundle.INPUT: some}))
+        progress(start + len(some), len(pictures))
+    raw, probabilities = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
+    if not np.isfinite(raw).all():
         raise BundleError(f"{of.model} answers with what are no numbers: its weights are damaged")
-    return found
+    return raw, probabilities
+
+
+def logits(of: bundle.Bundle, pictures: Pixels) -> npt.NDArray[np.float32]:
+    """Logits alone; see `answers`."""
+    return answers(of, pictures)[0]
 
 
 def evaluate(
@@ -135,15 +145,14 @@ def evaluate(
         raise DataError(f"the {name} split has no pictures")
     if split.images.shape[1:3] != size:
         raise DataError(f"the pictures are {split.images.shape[1:3]}, the model takes {size}")
-    raw = logits(of, split.images, progress)
+    raw, served = answers(of, split.images, progress)
     probabilities = softmax(raw, of.card.temperature)
-    (served,) = session(of).run([bundle.PROBABILITIES], {bundle.INPUT: split.images[:_BATCH]})
-    if not np.allclose(served, probabilities[:_BATCH], atol=1e-3):
+    if not np.allclose(served, probabilities, atol=1e-3):
         raise BundleError(f"{of.model} does not divide by the temperature of {of.card.temperature} that its card says")
-    answers = raw.argmax(1)
+    classes = raw.argmax(1)
     count = len(of.card.labels)
     confusion = np.zeros((count, count), np.int64)
-    np.add.at(confusion, (split.labels, answers), 1)
+    np.add.at(confusion, (split.labels, classes), 1)
     of_class = confusion.sum(1)
     recalls = {label: float(confusion[i, i] / of_class[i]) for i, label in enumerate(of.card.labels) if of_class[i]}
     return Evaluation(

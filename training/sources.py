@@ -93,7 +93,7 @@ def from_npz(path: Path) -> Decoded:
             raise DataError(f"{path}: {key} is {x.dtype} {x.shape}; it must be uint8 (N, height, width, 3)")
         if y is None or y.size != len(x) or not np.issubdtype(y.dtype, np.integer) or (y.size and y.min() < 0):
             raise DataError(f"{path}: {key.replace('x', 'y', 1)} must hold one whole number from 0 a picture")
-        if y.size and int(y.max()) >= _MOST_CLASSES:
+        if int(y.max()) >= _MOST_CLASSES:
             raise DataError(f"{path}: {key.replace('x', 'y', 1)} goes up to {y.max()}: number the classes from 0")
         splits[split] = Split(x, y.reshape(-1).astype(np.int64))
     count = 1 + max(int(split.labels.max(initial=0)) for split in splits.values())

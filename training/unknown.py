@@ -82,7 +82,7 @@ def read(folder: Path, size: tuple[int, int], fit: images.Fit) -> Pixels:
     Raises:
         UsageError: there is no such folder, or no picture in it.
     """
-    paths = [path for path in files.below(folder) if path.suffix.lower() in images.SUFFIXES] if folder.is_dir() else []
+    paths = files.pictures(folder) if folder.is_dir() else []
     found: list[Pixels] = []
     for index in np.random.default_rng(_SEED).permutation(len(paths)):
         with suppress(PictureError, OSError):

@@ -6,12 +6,10 @@ import socket
 import subprocess
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
 
 from tests.conftest import ROOT, command
-from tests.tiny import colour_bundle, picture
+from tests.tiny import colour_bundle, damaged_bundle, picture
 
 
 def kernelscope(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -46,11 +44,7 @@ def test_predict_prints_names_of_any_bytes(colours: Path, tmp_path: Path) -> Non
 
 
 def test_predict_refuses_a_model_whose_answers_are_no_numbers(tmp_path: Path) -> None:
-    of = colour_bundle(tmp_path / "models")
-    model = onnx.load(of.model)
-    (scale,) = (one for one in model.graph.initializer if one.name == "scale")
-    scale.CopyFrom(onnx.numpy_helper.from_array(np.array(np.nan, np.float32), "scale"))
-    of.model.write_bytes(model.SerializeToString())
+    damaged_bundle(tmp_path / "models")
     (tmp_path / "red.png").write_bytes(picture("red"))
     done = kernelscope("predict", str(tmp_path / "red.png"), "--models", str(tmp_path / "models"))
     assert done.returncode == 1

@@ -114,6 +114,6 @@ def test_the_gain_is_measured_side_by_side(tmp_path: Path) -> None:
     of = colour_bundle(tmp_path)
     pictures = np.zeros((4, 8, 8, 3), np.uint8)
     pictures[..., 0] = 250
-    gain = quantize.measure(of, of, Split(pictures, np.zeros(4, np.int64)))
-    assert (gain.before, gain.after) == (1, 1)
+    gain = quantize.measure(of, 0.75, of, Split(pictures, np.zeros(4, np.int64)))
+    assert (gain.before, gain.after) == (0.75, 1)
     assert 0.3 < gain.speed < 3
