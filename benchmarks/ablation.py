@@ -1,7 +1,6 @@
-"""What each part of the recipes brings: `small` without it, and with what `fast` adds, on the same pictures.
+"""What each part of the recipe `fast` brings: the recipe without it, beside the whole, on the same pictures.
 
     python -m benchmarks.ablation --data cifar10.zip
-    python -m benchmarks.ablation --data cifar10.zip --only fast Muon
     python -m benchmarks.ablation --data cifar10.zip --widths 64,256,256 --epochs 25 --pictures 45000 --seeds 3
 
 Smaller than the recipe by default, so that two cores are done within an hour: a third of the pictures, a quarter of
@@ -27,7 +26,7 @@ import numpy as np
 from rich.console import Console
 
 from training import augment, data, fit, machine, networks, optimisers
-from training.recipes import FAST, SMALL, Recipe
+from training.recipes import FAST, Recipe
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,12 @@ class Plain(networks.Whitened):
 
 
 def variants(whole: Recipe) -> dict[str, Recipe]:
-    """The whole recipe, it without one part at a time, and with what `fast` adds."""
+    """The whole recipe, and it without one part at a time."""
     network, sgd = whole.network, whole.optimiser
     assert isinstance(network, networks.Whitened)
     assert isinstance(sgd, optimisers.Nesterov)
     shape: dict[str, Any] = {"widths": network.widths, "momentum": network.momentum, "scale": network.scale}
     flip, translate = whole.augmentation
-    by_muon = replace(whole, optimiser=FAST.optimiser, schedule=FAST.schedule, averaging=FAST.averaging)
     return {
         "the whole recipe": whole,
         "a first convolution that is trained, not whitened": replace(whole, network=Plain(**shape, whitened=False)),
@@ -75,9 +73,6 @@ def variants(whole: Recipe) -> dict[str, Recipe]:
         ),
         "momentum of 0.9, not 0.85": replace(whole, optimiser=replace(sgd, momentum=0.9)),
         "Adam at 1e-3 and a cosine": replace(whole, optimiser=optimisers.Adam(), schedule=optimisers.Cosine()),
-        "whitening's offsets that are not trained": replace(whole, network=replace(network, moving=False)),
-        "Muon, its schedule and no Lookahead": by_muon,
-        "both: the recipe `fast`": replace(by_muon, network=replace(network, moving=False)),
     }
 
 
@@ -91,14 +86,13 @@ def main() -> int:
     add("--batch-size", type=int, default=512)
     add("--pictures", type=int, default=15_000, help="to train on (15,000)")
     add("--seeds", type=int, default=2)
-    add("--only", nargs="*", metavar="WORD", help="beside the whole, variants with one of these words in their names")
     add("--csv", type=Path, help="also write every run's figure there")
     chosen = parser.parse_args()
 
     everything = data.load(chosen.data)
     some = replace(everything, train=everything.train.take(_every(len(everything.train), chosen.pictures)))
     widths = tuple(int(width) for width in chosen.widths.split(","))
-    whole = replace(SMALL, network=networks.Whitened(widths=widths))
+    whole = replace(FAST, network=networks.Whitened(widths=widths))
     precision = machine.best_precision()
     print(
         f"{machine.hardware()}, {precision}; {len(some.train):,} pictures, {len(some.validation):,} held out; {widths}"
@@ -107,8 +101,6 @@ def main() -> int:
     seconds: dict[str, list[float]] = {}
     for seed in range(chosen.seeds):
         for name, recipe in variants(whole).items():
-            if chosen.only is not None and recipe is not whole and not any(word in name for word in chosen.only):
-                continue
             options = fit.Options(
                 epochs=chosen.epochs, batch_size=chosen.batch_size, seed=seed, precision=precision, patience=0
             )

@@ -23,10 +23,6 @@ from rich.console import Console
 from training import data, fit, machine, recipes
 from training.recipes import Recipe
 
-STEPS = 12
-"""In an epoch, of 1,024 pictures each; of smaller batches there are as many more."""
-PICTURES = STEPS * 1024
-
 
 def seconds_a_picture(recipe: Recipe, some: data.Dataset) -> float:
     """What a training picture costs, by the faster of two epochs: either may be held up by something else."""
@@ -44,11 +40,12 @@ def main() -> int:
     add("recipes", nargs="+", help="two or more; the last is what the others are compared with")
     add("--data", required=True, help="CIFAR-10, or any labelled pictures")
     add("--turns", type=int, default=3)
+    add("--steps", type=int, default=12, help="in an epoch, of 1,024 pictures each, or as many more smaller ones (12)")
     add("--pictures", type=int, default=45_000, help="to train on in a whole run (45,000)")
     chosen = parser.parse_args()
 
     whole = data.load(chosen.data)
-    order = np.random.default_rng(0).permutation(len(whole.train))[:PICTURES]
+    order = np.random.default_rng(0).permutation(len(whole.train))[: chosen.steps * 1024]
     some = replace(whole, train=whole.train.take(order), validation=whole.validation.take(np.arange(100)))
     print(f"{machine.hardware()}, {machine.best_precision()}")
     found: dict[str, list[float]] = {name: [] for name in chosen.recipes}

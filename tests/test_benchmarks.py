@@ -5,7 +5,7 @@ import numpy as np
 
 from benchmarks.ablation import Plain, variants
 from training import networks
-from training.recipes import SMALL
+from training.recipes import FAST
 
 
 def first_kernel(network: networks.Whitened) -> tuple[np.ndarray, np.ndarray, bool]:
@@ -28,5 +28,5 @@ def test_what_the_ablation_takes_out_is_out() -> None:
 
 
 def test_every_variant_differs_from_the_whole() -> None:
-    forms = [recipe.form() for recipe in variants(SMALL).values()]
+    forms = [recipe.form() for recipe in variants(FAST).values()]
     assert len(set(forms)) == len(forms) > 10

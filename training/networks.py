@@ -96,14 +96,12 @@ class Whitened:
         depth: convolutions in each group; from three on, all but the first are bridged by a sum.
         momentum: of the normalisation's running mean and variance.
         scale: what the logits are multiplied by.
-        moving: whether whitening's offsets are trained; where not, the gradient of the widest plane is spared.
     """
 
     widths: tuple[int, ...] = (64, 256, 256)
     depth: int = 2
     momentum: float = 0.6
     scale: float = 1 / 9
-    moving: bool = True
 
     def build(self, size: tuple[int, int], classes: int, *, for_export: bool = False) -> keras.Model:
         """Make a model of (N, height, width, 3) -> logits (N, classes)."""
@@ -126,8 +124,7 @@ class Whitened:
             24 if stride == 1 else 48, 2 * stride, strides=stride, padding="valid", dtype="float32", name=WHITENING
         )
         x = layers.ReLU()(whitening(x))
-        whitening.kernel.trainable = False
-        whitening.bias.trainable = self.moving
+        whitening.kernel.trainable = False  # its bias is trained
         for group, width in enumerate(self.widths, 1):
             x = conv(x, width, f"{group}a")
             if for_export:

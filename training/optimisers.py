@@ -119,101 +119,15 @@ class GroupedSGD(keras.optimizers.SGD):  # type: ignore[misc]  # keras is untype
     def apply(self, grads: Any, trainable_variables: Any = None) -> Any:
         """One step. The step is linear in the gradient, so a factor on the rate is a factor on the gradient."""
         variables = self._trainable_variables if trainable_variables is None else trainable_variables
-        grads = [self.taken(gradient, variable) for gradient, variable in zip(grads, variables, strict=True)]
+        grads = [
+            gradient * (self.offsets if variable.path.endswith("/beta") else 1.0) + variable * self.decay
+            for gradient, variable in zip(grads, variables, strict=True)
+        ]
         return super().apply(grads, trainable_variables)
-
-    def taken(self, gradient: Any, variable: Any) -> Any:
-        """A gradient as the step takes it."""
-        return gradient * (self.offsets if variable.path.endswith("/beta") else 1.0) + variable * self.decay
 
     def get_config(self) -> dict[str, Any]:
         """The options, for saving."""
         return {**super().get_config(), "decay": self.decay, "offsets": self.offsets}
-
-
-@dataclass(frozen=True)
-class Muon(Nesterov):
-    """`Nesterov` for all but the kernels, which take steps of one length in every direction.
-
-    Their momentum, as a matrix of kernels by their values, is replaced by the nearest one that is orthogonal, and the
-    kernels keep their norm (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"). What they
-    compute does not change with their norm, which normalisation takes out.
-
-    Attributes:
-        kernels: the factor on the rate of the kernels, whose norm is the square root of their number; the published
-            step, 0.24 for batches of 2,000, is 0.17 for 1,024.
-        keep: the share of the kernels' last gradients that is kept.
-    """
-
-    kernels: float = 0.115
-    keep: float = 0.6
-
-    def make(self) -> keras.optimizers.Optimizer:
-        """A fresh optimiser."""
-        return OrthogonalSGD(
-            self.rate,
-            self.momentum,
-            decay=self.decay,
-            offsets=self.offsets,
-            kernels=self.kernels,
-            keep=self.keep,
-        )
-
-    def at_batch(self, factor: float) -> Muon:
-        """With a rate in proportion, but for the kernels: steps of one length grow with the noise's square root."""
-        return replace(self, rate=self.rate * factor, kernels=self.kernels / math.sqrt(factor))
-
-
-@keras.saving.register_keras_serializable("kernelscope")
-class OrthogonalSGD(GroupedSGD):
-    """What `Muon` makes."""
-
-    def __init__(self, learning_rate: float, momentum: float, *, kernels: float, keep: float, **options: Any) -> None:
-        super().__init__(learning_rate, momentum, **options)
-        self.kernels = kernels
-        self.keep = keep
-
-    def taken(self, gradient: Any, variable: Any) -> Any:
-        """A gradient as the step takes it; kernels do not decay, for they keep their norm."""
-        return gradient if _is_kernel(variable) else super().taken(gradient, variable)
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """One variable's step."""
-        if not _is_kernel(variable):
-            super().update_step(gradient, variable, learning_rate)
-            return
-        momentum = self.momentums[self._get_variable_index(variable)]
-        kept = momentum * self.keep + gradient
-        self.assign(momentum, kept)
-        weights = ops.convert_to_tensor(variable)
-        weights = weights * (math.sqrt(variable.shape[-1]) / ops.sqrt(ops.sum(weights * weights)))
-        self.assign(variable, weights - learning_rate * self.kernels * orthogonal(gradient + self.keep * kept))
-
-    def get_config(self) -> dict[str, Any]:
-        """The options, for saving."""
-        return {**super().get_config(), "kernels": self.kernels, "keep": self.keep}
-
-
-def _is_kernel(variable: Any) -> bool:
-    """Whether it is a convolution's (height, width, channels, kernels): nothing else has four axes."""
-    return len(variable.shape) == 4
-
-
-def orthogonal(kernel: Any, iterations: int = 3) -> Any:
-    """About the nearest (height, width, channels, kernels) whose kernels are orthogonal and of norm one.
-
-    By Newton and Schulz's iteration with the coefficients of Jordan et al. 2024, which bring singular values near one
-    and stop there: more exact is no better.
-    """
-    a, b, c = 3.4445, -4.7750, 2.0315
-    x = ops.reshape(kernel, (-1, kernel.shape[-1]))
-    wide = x.shape[0] < x.shape[1]
-    x = x / (ops.sqrt(ops.sum(x * x)) + 1e-7)
-    x = x if wide else ops.transpose(x)  # rows are the fewer: their products are the smaller matrix
-    for _ in range(iterations):
-        square = ops.matmul(x, ops.transpose(x))
-        x = a * x + ops.matmul(b * square + c * ops.matmul(square, square), x)
-    return ops.reshape(x if wide else ops.transpose(x), kernel.shape)
 
 
 class Averaging(Protocol):

@@ -87,7 +87,6 @@ def test_a_seed_repeats_and_another_differs(tmp_path: Path, pictures: data.Datas
     [
         TINY,
         dataclasses.replace(TINY, averaging=optimisers.MovingAverage),
-        dataclasses.replace(TINY, network=networks.Whitened((8,), moving=False), optimiser=optimisers.Muon(rate=0.5)),
         dataclasses.replace(
             TINY,
             network=networks.Pairs((8, 8), dropout=(0.3, 0.3)),
@@ -95,7 +94,7 @@ def test_a_seed_repeats_and_another_differs(tmp_path: Path, pictures: data.Datas
             averaging=optimisers.Lookahead,
         ),
     ],
-    ids=["lookahead", "moving average", "muon", "dropout"],
+    ids=["lookahead", "moving average", "dropout"],
 )
 @pytest.mark.parametrize("at", [3, 6, 10])
 def test_a_run_that_is_stopped_and_resumed_ends_as_the_whole_one(

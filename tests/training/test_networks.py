@@ -133,42 +133,6 @@ def test_nesterov_by_hand() -> None:
     assert float(beta.numpy()[0]) == pytest.approx(expected["beta"], rel=1e-5)
 
 
-def test_orthogonal_kernels_are_near_the_nearest_ones() -> None:
-    rng = np.random.default_rng(0)
-    for shape in ((3, 3, 8, 16), (1, 1, 4, 16)):  # more values than kernels, and fewer
-        kernel = rng.normal(size=shape).astype(np.float32)
-        ours = np.asarray(optimisers.orthogonal(keras.ops.array(kernel), iterations=5)).reshape(-1, 16)
-        left, values, right = np.linalg.svd(kernel.reshape(-1, 16), full_matrices=False)
-        kept = np.diag(left.T @ ours @ right.T)  # the values along the same directions, which become about one
-        assert values.max() / values.min() > 1.5
-        assert kept.min() > 0.6
-        assert kept.max() < 1.3
-        np.testing.assert_allclose(left @ np.diag(kept) @ right, ours, atol=1e-3)
-
-
-def test_muon_by_hand() -> None:
-    """Two steps: kernels as the formulas have them, everything else as `Nesterov` moves it."""
-    rng = np.random.default_rng(0)
-    start, gradient = rng.normal(size=(2, 3, 3, 4, 8)).astype(np.float32)
-    kernel, other, beside = keras.Variable(start), keras.Variable([1.0]), keras.Variable([1.0])
-    muon = optimisers.Muon(rate=0.1, kernels=0.5, keep=0.6).make()
-    nesterov = optimisers.Nesterov(rate=0.1).make()
-    expected, kept = start, np.zeros_like(start)
-    for _ in range(2):
-        muon.apply([keras.ops.array(gradient), keras.ops.array([0.3])], [kernel, other])
-        nesterov.apply([keras.ops.array([0.3])], [beside])
-        kept = 0.6 * kept + gradient
-        step = np.asarray(optimisers.orthogonal(keras.ops.array(gradient + 0.6 * kept)))
-        expected = expected * np.sqrt(8) / np.linalg.norm(expected) - 0.05 * step
-    np.testing.assert_allclose(keras.ops.convert_to_numpy(kernel), expected, atol=1e-5)
-    assert float(other.numpy()[0]) == float(beside.numpy()[0])
-
-
-def test_muons_kernels_follow_the_batch_by_its_root() -> None:
-    quarter = optimisers.Muon(rate=1.5, kernels=0.16).at_batch(1 / 4)
-    assert (quarter.rate, quarter.rate * quarter.kernels) == pytest.approx((0.375, 0.12))
-
-
 def test_lookahead_keeps_what_it_says() -> None:
     variable = keras.Variable([1.0])
     slow = optimisers.Lookahead([variable])
@@ -193,14 +157,6 @@ def test_a_moving_average_leaves_the_run_alone_until_it_is_shown() -> None:
     average.step(100_000, 0.5)
     average.finish()
     assert float(variable.numpy()[0]) == pytest.approx(0.99 * expected + 0.01 * 2)
-
-
-def test_whitening_is_trained_as_far_as_it_says() -> None:
-    trained = [
-        [variable.name for variable in Whitened((8,), moving=moving).build((32, 32), 3).trainable_variables]
-        for moving in (True, False)
-    ]
-    assert trained == [["bias", "kernel", "beta", "kernel", "beta", "kernel"], ["kernel", "beta"] * 2 + ["kernel"]]
 
 
 def test_a_recipe_without_flips_is_another_form_of_it() -> None:
