@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -268,3 +269,12 @@ def test_a_run_that_is_killed_goes_on_and_ends_as_the_whole_one(place: Path) -> 
             np.testing.assert_array_equal(mine, theirs, err_msg=name)
     rows = [line.split(",")[:2] for line in log.read_text().splitlines()[1:]]
     assert [int(row[0]) for row in rows] == [1, 2, 3, 4, 5, 6]
+
+
+def test_onednn_is_asked_for_before_tensorflow_loads_unless_a_person_says_otherwise() -> None:
+    name = "TF_ENABLE_ONEDNN_OPTS"
+    look = f"import os, sys, training; print(os.environ[{name!r}], 'tensorflow' in sys.modules)"
+    unset = {key: value for key, value in os.environ.items() if key != name}
+    for given, seen in ((unset, "1 False"), ({**unset, name: "0"}, "0 False")):
+        done = subprocess.run([sys.executable, "-c", look], env=given, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == seen
