@@ -116,7 +116,7 @@ def evaluate(arguments: list[str]) -> int:
     )
     if pictures.skipped:
         console.print(
-            f"[yellow]skipped[/] {len(pictures.skipped):,} unreadable pictures, such as {escape(pictures.skipped[0])}",
+            f"[yellow]skipped[/] {len(pictures.skipped):,} pictures, such as {escape(pictures.skipped[0])}",
             highlight=False,
             soft_wrap=True,
         )

@@ -41,7 +41,7 @@ class Dataset:
         checksum: SHA-256 of the source (see `load`).
         held_out: the shares of the training pictures that became the validation and the test split; 0 for a split that
             the source has itself, or that there is not.
-        skipped: pictures that could not be read, as `name: why`.
+        skipped: pictures that could not be read, or stand in no split's folder, as `name: why`.
     """
 
     name: str

@@ -22,7 +22,7 @@ from training.progress import Row, counting
 from training.recipes import Recipe
 
 _NAMED: Final = 3
-"""How many unreadable pictures are named before they are only counted."""
+"""How many skipped pictures are named before they are only counted."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _announce(job: Job, pictures: data.Dataset, console: Console) -> None:
     for line in pictures.skipped[:_NAMED]:
         console.print(f"[yellow]skipped[/] {escape(line)}", highlight=False, soft_wrap=True)
     if len(pictures.skipped) > _NAMED:
-        console.print(f"[yellow]skipped[/] {len(pictures.skipped)} unreadable pictures in all", highlight=False)
+        console.print(f"[yellow]skipped[/] {len(pictures.skipped)} pictures in all", highlight=False)
     height, width = pictures.size
     tests = f", {len(pictures.test):,} to test" if pictures.test else ""
     console.print(

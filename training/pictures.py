@@ -169,7 +169,13 @@ def _decode_all(
     if not any(item.is_picture for item in items):
         kinds = " ".join(images.SUFFIXES)
         raise DataError(f"{where} holds no pictures in class folders: expected train/<class>/*.jpg (one of {kinds})")
+    outside: list[str] = []
     if any(item.split == "train" for item in items):
+        outside = [
+            f"{item.name}: it is in no split's folder, and there is a train/: move its class in there"
+            for item in items
+            if item.is_picture and not item.split
+        ]
         items = [item for item in items if item.split]
     else:  # no train/ folder: the class folders that stand at the top are for training
         items = [replace(item, split=item.split or "train") for item in items]
@@ -195,6 +201,7 @@ def _decode_all(
                 else:
                     yield item.split, number[item.label], result
                 progress(done, len(items))
+        skipped.extend(outside)
 
     if len(items) * height * width * 3 > memory.limit():
         decoded = _to_disk(readable(), labels, skipped, (height, width), folder)

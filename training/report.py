@@ -221,7 +221,7 @@ def _facts(data: dict[str, Any], training: dict[str, Any], cost: dict[str, Any])
         (
             "pictures",
             "{train:,} to train, {validation:,} held out for choices and the temperature, {test:,} to test, "
-            "{skipped:,} unreadable",
+            "{skipped:,} skipped",
             (data, ("train", "validation", "test", "skipped")),
         ),
         ("recipe", "{recipe}, seed {seed}, batches of {batch_size}", (training, ("recipe", "seed", "batch_size"))),

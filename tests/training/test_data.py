@@ -205,6 +205,17 @@ def test_unreadable_pictures_are_named_and_skipped(folder: Path) -> None:
     assert data.load(str(folder)).skipped == found.skipped  # from the cache, too
 
 
+def test_pictures_beside_the_splits_are_named_and_skipped(folder: Path) -> None:
+    """Someone adds a class, in the wrong place."""
+    (folder / "violet").mkdir()
+    (folder / "violet" / "lost.png").write_bytes(picture("red"))
+    found = data.load(str(folder))
+    assert "violet" not in found.labels
+    assert found.skipped == (
+        "violet/lost.png: it is in no split's folder, and there is a train/: move its class in there",
+    )
+
+
 def test_labels_of_a_model_set_the_order(folder: Path) -> None:
     order = ("red", "green", "blue", "grey")
     found = data.load(str(folder), labels=order)
