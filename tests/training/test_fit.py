@@ -22,7 +22,7 @@ from training.recipes import Recipe
 TINY = Recipe(
     name="tiny",
     summary="for tests",
-    network=networks.Whitened(((8, 8),)),
+    network=networks.Whitened((8,)),
     augmentation=(augment.Flip(alternate=True), augment.Translate(1)),
     optimiser=optimisers.Nesterov(rate=0.5),
     schedule=optimisers.Triangle(),
@@ -147,7 +147,7 @@ class _Frozen(networks.Whitened):
     """A network whose statistics stand still, too."""
 
     def build(self, size: tuple[int, int], classes: int, *, for_export: bool = False) -> keras.Model:
-        return networks.Whitened(((8, 8),), momentum=1.0).build(size, classes)
+        return networks.Whitened((8,), momentum=1.0).build(size, classes)
 
 
 def test_weights_reach_the_loss(tmp_path: Path, pictures: data.Dataset) -> None:
@@ -172,7 +172,7 @@ def test_a_recipe_suits_the_number_of_pictures() -> None:
     some = recipe.suited(5_000)
     assert (some.batch_size, some.epochs, some.optimiser.rate) == (128, 26, 1.5 / 8)
     few = recipe.suited(300)
-    assert (few.batch_size, few.epochs, few.optimiser.rate) == (64, 150, 1.5 / 16)
+    assert (few.batch_size, few.epochs, few.optimiser.rate) == (64, 100, 1.5 / 16)
     assert recipe.suited(5).batch_size == 5
     given = recipe.suited(300, 7, 256)
     assert (given.batch_size, given.epochs, given.optimiser.rate) == (256, 7, 1.5 / 4)
