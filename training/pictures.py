@@ -33,7 +33,7 @@ from training import memory
 
 _LARGEST_SIDE: Final = 224
 """Pictures larger than this are shrunk to it unless a size is asked for."""
-_CACHE_FORMAT: Final = 3
+_CACHE_FORMAT: Final = 4
 _NOTES: Final = "notes.json"
 _STAGED: Final = "staged-"
 _FORGOTTEN: Final = 86400.0
