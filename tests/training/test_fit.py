@@ -15,14 +15,14 @@ from rich.console import Console
 
 from contract.errors import DataError, KernelscopeError, UsageError
 from tests.tiny import class_folder, colour_bundle
-from training import augment, batches, checkpoint, data, fit, networks, optimisers
+from training import augment, batches, checkpoint, data, fit, networks, optimisers, selection
 from training.pictures import Split
 from training.recipes import Recipe
 
 TINY = Recipe(
     name="tiny",
     summary="for tests",
-    network=networks.Whitened((8,)),
+    network=networks.Whitened(((8, 8),)),
     augmentation=(augment.Flip(alternate=True), augment.Translate(1)),
     optimiser=optimisers.Nesterov(rate=0.5),
     schedule=optimisers.Triangle(),
@@ -93,8 +93,9 @@ def test_a_seed_repeats_and_another_differs(tmp_path: Path, pictures: data.Datas
             optimiser=optimisers.Adam(),
             averaging=optimisers.Lookahead,
         ),
+        dataclasses.replace(TINY, selection=selection.Hardest(0.5, 0.5)),
     ],
-    ids=["lookahead", "moving average", "dropout"],
+    ids=["lookahead", "moving average", "dropout", "selection"],
 )
 @pytest.mark.parametrize("at", [3, 6, 10])
 def test_a_run_that_is_stopped_and_resumed_ends_as_the_whole_one(
@@ -147,7 +148,7 @@ class _Frozen(networks.Whitened):
     """A network whose statistics stand still, too."""
 
     def build(self, size: tuple[int, int], classes: int, *, for_export: bool = False) -> keras.Model:
-        return networks.Whitened((8,), momentum=1.0).build(size, classes)
+        return networks.Whitened(((8, 8),), momentum=1.0).build(size, classes)
 
 
 def test_weights_reach_the_loss(tmp_path: Path, pictures: data.Dataset) -> None:
