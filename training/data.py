@@ -20,7 +20,8 @@ from contract import images
 from contract.bundle import Card
 from contract.errors import DataError, UsageError
 from training import sources
-from training.pictures import Decoded, Progress, Split, resized
+from training.pictures import Progress, resized
+from training.split import Decoded, Split
 
 VALIDATION_FRACTION: Final = 0.1
 LEAST_FOR_TEST: Final = 20

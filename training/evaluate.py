@@ -17,7 +17,7 @@ from contract import bundle
 from contract.errors import BundleError, DataError
 from contract.images import Pixels
 from training.calibrate import Floats, cross_entropy, expected_calibration_error, softmax
-from training.pictures import Split
+from training.split import Split
 
 _BATCH = 250
 _LATENCY_RUNS = 200

@@ -1,109 +1,38 @@
-"""Labelled pictures, decoded: many small files -> a few arrays, cached.
+"""Pictures, decoded: many small files -> a few arrays.
 
-The cache is a folder of plain arrays in `cache_folder()`, keyed by the source's checksum and the decoding's rules.
-Pictures that are more than memory holds are written there as they are decoded, and read from there while training.
+Those that are more than memory holds are written to the cache as they are decoded, and read from there while training.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import os
-import shutil
 import statistics
-import tempfile
-import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from contract import images
 from contract.errors import DataError, PictureError
-from training import memory
+from training import cache, memory
+from training.split import Decoded, Split
 
 _LARGEST_SIDE: Final = 224
 """Pictures larger than this are shrunk to it unless a size is asked for."""
-_CACHE_FORMAT: Final = 4
-_NOTES: Final = "notes.json"
-_STAGED: Final = "staged-"
-_FORGOTTEN: Final = 86400.0
-"""Seconds after which what a killed process left half-written in the cache is removed."""
 
 _A = TypeVar("_A")
 _B = TypeVar("_B")
 
 Progress = Callable[[int, int], None]
 """Called with pictures done and pictures in all."""
-
-
-class Rows:
-    """Some rows of arrays on disk, in some order: read when they are asked for.
-
-    It stands in for an array as far as pictures are used as one: length, shape, type, and indexing by position.
-
-    Args:
-        parts: arrays of pictures of one shape, or other rows.
-        index: positions in these, one part after the other.
-    """
-
-    def __init__(self, parts: Sequence[images.Pixels], index: npt.NDArray[np.integer[Any]]) -> None:
-        self._parts, self._index = parts, index
-        self._begins = np.cumsum([0, *map(len, parts)])
-        self.shape = (len(index), *parts[0].shape[1:])
-        self.dtype, self.ndim, self.size = parts[0].dtype, parts[0].ndim, math.prod(self.shape)
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    def __getitem__(self, place: Any) -> images.Pixels:
-        rows = self._index[place]
-        found = np.empty((*rows.shape, *self.shape[1:]), self.dtype)
-        of_part = np.searchsorted(self._begins, rows, "right") - 1
-        for number, part in enumerate(self._parts):
-            here = of_part == number
-            found[here] = part[rows[here] - self._begins[number]]
-        return found
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        return np.asarray(self[:], dtype)
-
-
-@dataclass(frozen=True)
-class Split:
-    """Pictures: uint8 (N, H, W, 3) RGB, in memory or on disk. Labels: int64 (N,), indices into the class names."""
-
-    images: images.Pixels
-    labels: npt.NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, index: npt.NDArray[np.integer[Any]]) -> Split:
-        """The pictures at those positions; where they are on disk, they stay there."""
-        pictures = cast("images.Pixels", Rows([self.images], index)) if self._on_disk else self.images[index]
-        return Split(pictures, self.labels[index])
-
-    def joined(self, *others: Split) -> Split:
-        """Its pictures and then those of others; where any are on disk, they stay there."""
-        splits = (self, *others)
-        arrays, labels = [split.images for split in splits], np.concatenate([split.labels for split in splits])
-        if any(split._on_disk for split in splits):
-            return Split(cast("images.Pixels", Rows(arrays, np.arange(len(labels)))), labels)
-        return Split(np.concatenate(arrays), labels)
-
-    @property
-    def _on_disk(self) -> bool:
-        return isinstance(self.images, np.memmap | Rows)
 
 
 @dataclass(frozen=True)
@@ -118,15 +47,6 @@ class Item:
     name: str
     read: Callable[[], bytes]
     is_picture: bool = True
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """All pictures of a source, before the validation split is held out; `labels` is empty where it names none."""
-
-    labels: tuple[str, ...]
-    splits: dict[str, Split]
-    skipped: tuple[str, ...]
 
 
 def decode(
@@ -151,16 +71,8 @@ def decode(
         DataError: there are no pictures, none that can be read, or a class's folder has none.
     """
     shape = "own" if size is None else f"{size[0]}x{size[1]}"
-    folder = cache_folder() / f"{checksum[:32]}-{shape}-{fit}-{_CACHE_FORMAT}"
-    return _read_cache(folder) or _decode_all(list_items(), size, fit, progress, where, folder)
-
-
-def cache_folder() -> Path:
-    """Where decoded pictures are kept: `KERNELSCOPE_CACHE`, else `kernelscope` in the user's cache folder."""
-    chosen = os.environ.get("KERNELSCOPE_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kernelscope"
+    folder = cache.home() / f"{checksum[:32]}-{shape}-{fit}-{cache.FORMAT}"
+    return cache.read(folder) or _decode_all(list_items(), size, fit, progress, where, folder)
 
 
 def _decode_all(
@@ -208,7 +120,7 @@ def _decode_all(
     else:
         decoded = _to_memory(readable(), labels, skipped)
         if decoded.splits:
-            _write_cache(folder, decoded)
+            cache.write(folder, decoded)
     if not decoded.splits:
         raise DataError(f"none of the {len(items)} pictures in {where} can be read; the first: {skipped[0]}")
     return decoded
@@ -240,7 +152,7 @@ def _to_disk(
     """
     numbers: dict[str, list[int]] = {}
     try:
-        with _staged(folder) as staged, ExitStack() as files:
+        with cache.staged(folder) as staged, ExitStack() as files:
             open_files: dict[str, Any] = {}
             for split, number, pixels in readable:
                 if split not in open_files:
@@ -248,13 +160,13 @@ def _to_disk(
                 open_files[split].write(pixels.tobytes())
                 numbers.setdefault(split, []).append(number)
             files.close()
-            _write_notes(staged, Decoded(labels, {}, tuple(skipped)), size, numbers)
+            cache.write_notes(staged, Decoded(labels, {}, tuple(skipped)), size, numbers)
     except OSError as error:
         raise DataError(
             f"the pictures are more than memory holds, and {folder.parent} cannot take them ({error.strerror}): give "
             "a smaller --size, or set KERNELSCOPE_CACHE to a folder on a larger disk"
         ) from None
-    return _read_cache(folder) or Decoded(labels, {}, tuple(skipped))
+    return cache.read(folder) or Decoded(labels, {}, tuple(skipped))
 
 
 def _without_folders(items: list[Item], where: str) -> list[Item]:
@@ -303,54 +215,3 @@ def resized(decoded: Decoded, size: tuple[int, int], fit: images.Fit) -> Decoded
         return Split(np.stack([images.fit(Image.fromarray(x), *size, fit) for x in split.images]), split.labels)
 
     return replace(decoded, splits={name: all_of(split) for name, split in decoded.splits.items()})
-
-
-@contextmanager
-def _staged(folder: Path) -> Iterator[Path]:
-    """A folder beside that one, which takes its place when the block ends well, and is gone when it does not."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for left in folder.parent.glob(f"{_STAGED}*"):
-        if time.time() - left.stat().st_mtime > _FORGOTTEN:
-            shutil.rmtree(left, ignore_errors=True)
-    staged = Path(tempfile.mkdtemp(prefix=_STAGED, dir=folder.parent))
-    try:
-        yield staged
-        shutil.rmtree(folder, ignore_errors=True)
-        os.rename(staged, folder)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
-
-
-def _write_notes(folder: Path, decoded: Decoded, size: tuple[int, int], labels: dict[str, list[int]]) -> None:
-    for name, numbers in labels.items():
-        np.array(numbers, np.int64).tofile(folder / f"{name}.labels")
-    notes = {"labels": decoded.labels, "splits": list(labels), "skipped": decoded.skipped, "size": size}
-    (folder / _NOTES).write_text(json.dumps(notes), encoding="utf-8")
-
-
-def _read_cache(folder: Path) -> Decoded | None:
-    try:
-        notes = json.loads((folder / _NOTES).read_text(encoding="utf-8"))
-        splits = {}
-        whole = sum((folder / f"{name}.pixels").stat().st_size for name in notes["splits"])
-        for name in notes["splits"]:
-            labels = np.fromfile(folder / f"{name}.labels", np.int64)
-            shape = (len(labels), *notes["size"], 3)
-            mapped = np.memmap(folder / f"{name}.pixels", np.uint8, "r", shape=shape)
-            if mapped.nbytes != (folder / f"{name}.pixels").stat().st_size:
-                return None
-            splits[name] = Split(mapped if whole > memory.limit() else np.array(mapped), labels)
-        return Decoded(tuple(notes["labels"]), splits, tuple(notes["skipped"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # absent, or damaged: decoded anew and written over
-
-
-def _write_cache(folder: Path, decoded: Decoded) -> None:
-    size = next(iter(decoded.splits.values())).images.shape[1:3]
-    try:
-        with _staged(folder) as staged:
-            for name, split in decoded.splits.items():
-                split.images.tofile(staged / f"{name}.pixels")
-            _write_notes(staged, decoded, size, {name: split.labels.tolist() for name, split in decoded.splits.items()})
-    except OSError:
-        return  # the cache only saves time: on a full or read-only disk the next run decodes again

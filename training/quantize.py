@@ -32,8 +32,8 @@ from contract import bundle, repository
 from contract.errors import KernelscopeError, UsageError
 from contract.images import Pixels
 from training import compare, data, evaluate, export, machine, report, unknown
-from training.pictures import Split
 from training.progress import counting
+from training.split import Split
 
 CALIBRATION_PICTURES: Final = 512
 LARGEST_LOSS: Final = 0.002

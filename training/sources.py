@@ -23,7 +23,9 @@ import numpy as np
 
 from contract import files, images
 from contract.errors import DataError, UsageError
-from training.pictures import Decoded, Item, Progress, Split, cache_folder, decode
+from training import cache
+from training.pictures import Item, Progress, decode
+from training.split import Decoded, Split
 
 _SPLITS: Final = {
     "train": "train",
@@ -168,7 +170,7 @@ def _from_zip(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
 
 def _spool() -> IO[bytes]:
     """A file that is gone once it is closed; beside the cache, where there is room for pictures, if that can be."""
-    folder = cache_folder()
+    folder = cache.home()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return tempfile.TemporaryFile(buffering=0, dir=folder)

@@ -20,7 +20,7 @@ from contract import files, images
 from contract.errors import PictureError, UsageError
 from contract.images import Pixels
 from training.calibrate import Floats, softmax
-from training.pictures import Split
+from training.split import Split
 
 LARGEST_LOSS: Final = 0.05
 """The share of rightly answered held-out pictures that may be called unsure."""

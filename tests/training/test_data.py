@@ -18,8 +18,8 @@ from contract.bundle import Card
 from contract.errors import DataError, UsageError
 from tests.service.test_decoder import Target
 from tests.tiny import COLOURS, class_folder, picture
-from training import data, memory, pictures, sources
-from training.pictures import Split
+from training import data, memory, sources
+from training.split import Rows, Split
 
 
 @pytest.fixture(autouse=True)
@@ -429,7 +429,7 @@ def test_more_than_memory_holds_streams_from_disk(
     for _ in range(2):
         streamed = data.load(str(folder))
         kinds = [type(split.images) for split in (streamed.train, streamed.validation, streamed.test) if split]
-        assert kinds == [pictures.Rows, pictures.Rows, np.memmap]
+        assert kinds == [Rows, Rows, np.memmap]
         for split in ("train", "validation", "test"):
             assert same(getattr(streamed, split), getattr(whole, split))
         assert (streamed.size, streamed.labels, streamed.skipped) == (whole.size, whole.labels, whole.skipped)

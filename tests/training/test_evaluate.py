@@ -9,7 +9,7 @@ import pytest
 from contract.errors import BundleError
 from tests.tiny import RGB, colour_bundle, damaged_bundle
 from training import evaluate, plots
-from training.pictures import Split
+from training.split import Split
 
 
 def test_rare_classes_weigh_as_much_in_the_balanced_accuracy(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from contract.errors import UsageError
 from tests.tiny import class_folder, colour_bundle
 from tests.training.test_fit import TINY
 from training import evaluate, export, fit, job, networks, quantize
-from training.pictures import Split
+from training.split import Split
 
 WIDE = dataclasses.replace(TINY, name="wide", network=networks.Whitened(((32, 32), (128, 128))), epochs=3)
 

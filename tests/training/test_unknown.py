@@ -10,7 +10,7 @@ from contract.images import Pixels
 from tests.tiny import picture
 from training import unknown
 from training.calibrate import Floats
-from training.pictures import Split
+from training.split import Split
 
 KNOWN = np.random.default_rng(0).integers(0, 256, (400, 20, 30, 3), np.uint8)
 
