@@ -26,8 +26,8 @@ from tests.tiny import picture
 
 IMPORTS = "import fastapi, onnxruntime, PIL.Image"
 ROUNDS = 4
-START_SECONDS = 0.5
-"""How much longer than those imports alone a start may take."""
+MOST_IMPORTS = 2.0
+"""How many times as long as those imports alone a start may take: a slow hour slows both."""
 GROWTH_BYTES = 4_000_000
 """Less than one in twenty of a round's pictures would leave, if it were kept."""
 
@@ -44,7 +44,7 @@ def test_ready_soon_after_the_imports_that_it_needs(serve: Callable[..., Server]
         assert server.client.get("/health/ready").status_code == 200
         starts.append(time.perf_counter() - begin)
         assert server.end() == 0
-    assert min(starts) - min(imports) < START_SECONDS, (starts, imports)
+    assert min(starts) / min(imports) < MOST_IMPORTS, (starts, imports)
 
 
 def test_memory_does_not_grow_with_bad_input(serve: Callable[..., Server], colours: Path) -> None:
