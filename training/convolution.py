@@ -26,7 +26,7 @@ class Convolution(keras.layers.Conv2D):  # type: ignore[misc]  # keras is untype
         """Pictures (N, H, W, C) and kernels (k, k, C, filters) -> (N, H, W, filters)."""
         if keras.backend.backend() != "tensorflow":
             return super().convolution_op(inputs, kernel)
-        return _with_forward_gradient()(inputs, keras.ops.convert_to_tensor(kernel))
+        return _with_forward_gradient()(inputs, kernel.value)  # in the precision that computes
 
     def get_config(self) -> dict[str, Any]:
         """The options, for saving."""
@@ -49,5 +49,5 @@ def _with_forward_gradient() -> Callable[[Any, Any], Any]:
 
         return tf.nn.conv2d(x, kernel, 1, "SAME"), gradient
 
-    made: Callable[[Any, Any], Any] = convolve
-    return made
+    # a tensor: of a variable, TensorFlow would want a gradient under its own name
+    return lambda x, kernel: convolve(x, tf.convert_to_tensor(kernel))

@@ -8,8 +8,8 @@ import pytest
 from training import augment
 from training.batches import Batches, class_weights
 from training.data import Dataset
-from training.pictures import Split
 from training.selection import Hardest
+from training.split import Split
 
 
 def numbered(count: int) -> Dataset:

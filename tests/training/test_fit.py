@@ -16,8 +16,8 @@ from rich.console import Console
 from contract.errors import DataError, KernelscopeError, UsageError
 from tests.tiny import class_folder, colour_bundle
 from training import augment, batches, checkpoint, data, fit, networks, optimisers, selection
-from training.pictures import Split
 from training.recipes import Recipe
+from training.split import Split
 
 TINY = Recipe(
     name="tiny",
@@ -83,44 +83,40 @@ def test_a_seed_repeats_and_another_differs(tmp_path: Path, pictures: data.Datas
 
 
 @pytest.mark.parametrize(
-    "recipe",
+    ("recipe", "epochs"),
     [
-        TINY,
-        dataclasses.replace(TINY, averaging=optimisers.MovingAverage),
-        dataclasses.replace(
-            TINY,
-            network=networks.Pairs((8, 8), dropout=(0.3, 0.3)),
-            optimiser=optimisers.Adam(),
-            averaging=optimisers.Lookahead,
+        (TINY, [0.5, 1.0, 1.7]),
+        (dataclasses.replace(TINY, averaging=optimisers.MovingAverage), [1.7]),
+        (
+            dataclasses.replace(TINY, network=networks.Pairs((8, 8), dropout=(0.3, 0.3)), optimiser=optimisers.Adam()),
+            [0.5],
         ),
-        dataclasses.replace(TINY, selection=selection.Hardest(0.5, 0.5)),
+        (dataclasses.replace(TINY, selection=selection.Hardest(0.5, 0.5)), [1.0, 1.7]),
     ],
     ids=["lookahead", "moving average", "dropout", "selection"],
 )
-@pytest.mark.parametrize("at", [3, 6, 10])
 def test_a_run_that_is_stopped_and_resumed_ends_as_the_whole_one(
-    tmp_path: Path,
-    pictures: data.Dataset,
-    monkeypatch: pytest.MonkeyPatch,
-    at: int,
-    recipe: Recipe,
+    tmp_path: Path, pictures: data.Dataset, monkeypatch: pytest.MonkeyPatch, recipe: Recipe, epochs: list[float]
 ) -> None:
+    """Stopped within an epoch, and between two."""
     monkeypatch.setattr(optimisers.MovingAverage, "every", 2)
     averaging = recipe.averaging
     assert averaging
     whole = train(tmp_path / "whole", pictures, recipe, epochs=3)
-    with monkeypatch.context() as patch:
-        stop_at(patch, at, averaging)
-        with pytest.raises(fit.Interrupted, match=f"step {at}"):
-            train(tmp_path / "halves", pictures, recipe, epochs=3)
-    with pytest.raises(UsageError, match=r"an unfinished run, at step \d+: add --resume"):
-        train(tmp_path / "halves", pictures, recipe, epochs=3)
-    resumed = train(tmp_path / "halves", pictures, recipe, epochs=3, resume=True)
-    assert all(np.array_equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True))
-    drop = {"seconds"}
-    assert [{k: v for k, v in row.items() if k not in drop} for row in resumed.history] == [
-        {k: v for k, v in row.items() if k not in drop} for row in whole.history
-    ]
+    for epoch in epochs:
+        at, halves = round(epoch * whole.history[0]["step"]), tmp_path / str(epoch)
+        with monkeypatch.context() as patch:
+            stop_at(patch, at, averaging)
+            with pytest.raises(fit.Interrupted, match=f"step {at}"):
+                train(halves, pictures, recipe, epochs=3)
+        with pytest.raises(UsageError, match=r"an unfinished run, at step \d+: add --resume"):
+            train(halves, pictures, recipe, epochs=3)
+        resumed = train(halves, pictures, recipe, epochs=3, resume=True)
+        assert all(np.array_equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True))
+        drop = {"seconds"}
+        assert [{k: v for k, v in row.items() if k not in drop} for row in resumed.history] == [
+            {k: v for k, v in row.items() if k not in drop} for row in whole.history
+        ]
 
 
 def test_the_best_epoch_is_what_stays(tmp_path: Path, pictures: data.Dataset) -> None:

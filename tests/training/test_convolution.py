@@ -1,0 +1,50 @@
+"""The convolution with a backward pass of its own, beside Keras'."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from training.convolution import Convolution
+
+
+@pytest.mark.parametrize(("size", "kernel"), [((7, 7), 3), ((5, 8), 3), ((2, 3), 5), ((1, 1), 3)])
+def test_its_gradients_are_those_of_keras(size: tuple[int, int], kernel: int) -> None:
+    rng = np.random.default_rng(0)
+    x = tf.constant(rng.normal(size=(4, *size, 6)).astype(np.float32))
+    ours, theirs = Convolution(10, kernel), keras.layers.Conv2D(10, kernel, padding="same", use_bias=False)
+    upstream = tf.constant(rng.normal(size=(4, *size, 10)).astype(np.float32))
+    found = []
+    for layer in (ours, theirs):
+        layer.build(x.shape)
+        layer.kernel.assign(np.random.default_rng(1).normal(size=layer.kernel.shape))
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+        found.append((y, *tape.gradient(y, [x, layer.kernel.value], upstream)))
+    for mine, wanted in zip(*found, strict=True):
+        np.testing.assert_allclose(mine, wanted, atol=1e-4)
+
+
+def test_it_computes_in_the_precision_that_is_asked_for() -> None:
+    layer = Convolution(4, dtype="mixed_bfloat16")
+    x = tf.ones((1, 4, 4, 3))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x)
+    assert y.dtype == tf.bfloat16
+    of_x, of_kernel = tape.gradient(y, [x, layer.kernel.value])
+    assert of_x.dtype == of_kernel.dtype == tf.float32
+
+
+def test_it_is_kept_in_a_file(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((8, 8, 3)), Convolution(4, name="only")])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert isinstance(loaded.get_layer("only"), Convolution)
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
+    np.testing.assert_array_equal(loaded.predict_on_batch(x), model.predict_on_batch(x))
