@@ -1,7 +1,7 @@
 """Training batches: which pictures, transformed how, learnt towards what, and how much each counts.
 
-Seed and step decide all of that, and where an epoch looks at some pictures only, their losses: a run that is resumed
-goes on with the batches that the uninterrupted one would have had.
+Seed and step decide all of that, and where an epoch looks at some pictures only, their losses and how far the run is:
+one that is resumed goes on with the batches that the uninterrupted one would have had.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Batches:
         seed: of order and transforms.
         teacher: whose answers are learnt together with the labels; None for the labels alone.
         selection: of the pictures that an epoch looks at; all where None.
-        progress: tells how far the run is, from 0 to 1; only a selection asks.
+        progress: tells how far the run is, from 0 to 1, as an epoch begins, and 1 where it is the last; only a
+            selection asks.
 
     Attributes:
         an_epoch: how many there are in an epoch; what is left over is too little for one, and differs every time.
@@ -60,7 +61,7 @@ class Batches:
         self.order, self._epoch = np.empty(0, np.int64), -1
 
     def at(self, step: int) -> tuple[Batch, Batch, Batch | None]:
-        """The batch of a step, counted from 0.
+        """The batch of a step, counted from 0; where there is a selection, one epoch's after the other.
 
         Returns:
             Pictures, float32 (N, H, W, 3), values 0 to 255; targets, float32 (N, classes); and what each counts,
@@ -78,7 +79,9 @@ class Batches:
         targets = np.eye(self._classes, dtype=np.float32)[labels]
         if self._teacher:
             targets = self._teacher.targets(pictures, targets)
-        weights = None if self.class_weights is None else self.class_weights[labels]
+        weights = None
+        if self.class_weights is not None:  # 1 on average over what the epoch looks at, too
+            weights = self.class_weights[labels] / self.class_weights[self._pictures.labels[self.order]].mean()
         return pictures.astype(np.float32), targets, weights
 
     def following(self, step: int) -> Iterator[tuple[Batch, Batch, Batch | None]]:

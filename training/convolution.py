@@ -21,6 +21,9 @@ class Convolution(keras.layers.Conv2D):  # type: ignore[misc]  # keras is untype
 
     def __init__(self, filters: int, kernel_size: int = 3, **options: Any) -> None:
         super().__init__(filters, kernel_size, padding="same", use_bias=False, **options)
+        windows = (*self.strides, *self.dilation_rate, self.groups)
+        if set(windows) != {1} or not all(side % 2 for side in self.kernel_size):
+            raise ValueError("only kernels of odd sides, at stride, dilation and groups of one")
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         """Pictures (N, H, W, C) and kernels (k, k, C, filters) -> (N, H, W, filters)."""

@@ -1,6 +1,6 @@
 """A trained network -> `model.onnx`, through tf2onnx, with checks of the graph and of its answers.
 
-The one module that imports TensorFlow: networks of any Keras backend come here as arrays.
+TensorFlow is needed here whatever has trained: networks of any Keras backend come here as arrays.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ class _Run:
             self.seed,
             self.teacher,
             recipe.selection,
-            lambda: self.progress,
+            self._progress_of_coming_epoch,
         )
         self.steps_an_epoch = self.batches.an_epoch
         networks.whiten(self.model, data.train.images)
@@ -228,6 +228,11 @@ class _Run:
         """How far the run is, from 0 to 1, by its steps or by its time budget, whichever is further."""
         by_steps = self.step / (self.epochs * self.steps_an_epoch)
         return min(1.0, max(by_steps, self.seconds / self.budget if self.budget else 0.0))
+
+    def _progress_of_coming_epoch(self) -> float:
+        """How far the run is as an epoch begins; 1 where the run ends with it, by steps or by time."""
+        by_its_end = self.progress * (1 + self.steps_an_epoch / self.step) if self.step else 1 / self.epochs
+        return 1.0 if by_its_end >= 1 - 1e-9 else self.progress
 
     def _expected_steps(self) -> int:
         return max(self.step, math.ceil(self.step / self.progress)) if self.progress else 1

@@ -18,7 +18,7 @@ _PICTURES: Final = 45_000
 _STEPS_AN_EPOCH: Final = 32
 _SMALLEST_BATCH: Final = 64
 _MOST_EPOCHS: Final = 4
-"""So many times the recipe's own epochs, and no more."""
+"""So many times the recipe's own epochs, in pictures, and no more."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Recipe:
         augmentation: transforms applied to each training batch, in order.
         optimiser: with its peak rate.
         schedule: the rate's course over the run.
-        epochs: passes over the training pictures, of a set as large as CIFAR-10.
+        epochs: passes over the training pictures, or over those that an epoch looks at, of a set as large as CIFAR-10.
         batch_size: pictures a step, for such a set.
         label_smoothing: the share of the target that is spread over all classes (arXiv:1512.00567).
         averaging: the slow weights that follow the fast ones and stay at the end; none where None.
@@ -78,12 +78,12 @@ class Recipe:
         while not batch_size and size > _SMALLEST_BATCH and an_epoch // size < _STEPS_AN_EPOCH:
             size //= 2
         size = min(size, an_epoch)
-        steps = min(_STEPS, self.epochs * (_PICTURES // self.batch_size))
+        steps = min(_STEPS, self.epochs * (self.looked_at(_PICTURES) // self.batch_size))
         wanted = math.ceil(steps / (an_epoch // size)) if pictures < _PICTURES else 0
         return replace(
             self,
             batch_size=size,
-            epochs=epochs or max(self.epochs, min(wanted, _MOST_EPOCHS * self.epochs)),
+            epochs=epochs or max(self.epochs, min(wanted, _MOST_EPOCHS * self.epochs * pictures // an_epoch)),
             optimiser=self.optimiser.at_batch(size / self.batch_size),
         )
 

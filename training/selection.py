@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
+from keras import ops
 
 
 @dataclass(frozen=True)
@@ -41,20 +42,24 @@ class Hardest:
         Args:
             losses: each picture's when it was last seen, (N,), infinite where it has not been.
             progress: how far the run is at the epoch's beginning, from 0 to 1.
-            rng: decides among equals.
+            rng: draws the others, the order, and among equals.
         """
         order = rng.permutation(len(losses))
         count = self.count(len(losses))
         if progress >= self.until:
             return order[:count]
         hardest_first = order[np.argsort(-losses[order], kind="stable")]
-        hard = min(count, round(self.hard * len(losses)))
+        hard = round(self.hard * len(losses))
         others = rng.permutation(hardest_first[hard:])[: count - hard]
         return rng.permutation(np.concatenate([hardest_first[:hard], others]))
 
 
 class Losses(keras.metrics.Metric):  # type: ignore[misc]  # keras is untyped
-    """Keeps the cross-entropy of each picture of the last batch, which training has computed logits for anyway."""
+    """Keeps what each picture of the last batch lost; training has computed its logits anyway.
+
+    It is how far the answer is from the target (the Kullback-Leibler divergence): the cross-entropy where the target is
+    a class, and nothing where a teacher is unsure and its pupil is just as much so.
+    """
 
     def __init__(self, batch_size: int) -> None:
         super().__init__(name="losses")
@@ -62,11 +67,12 @@ class Losses(keras.metrics.Metric):  # type: ignore[misc]  # keras is untyped
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Of targets and logits, (N, classes) each; what a picture counts does not matter here."""
-        self.values.assign(keras.losses.categorical_crossentropy(y_true, y_pred, from_logits=True))
+        entropy = -ops.sum(y_true * ops.log(ops.maximum(y_true, 1e-7)), -1)
+        self.values.assign(keras.losses.categorical_crossentropy(y_true, y_pred, from_logits=True) - entropy)
 
     def result(self) -> Any:
         """Their mean."""
-        return keras.ops.mean(self.values)
+        return ops.mean(self.values)
 
     def reset_state(self) -> None:
         """Nothing: they stay until the next batch."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -71,6 +73,24 @@ def test_a_selection_is_taken_up_within_an_epoch_and_between_two() -> None:
         seen = told(first, range(stop))
         second.take_up(stop, first.losses, first.order)
         assert seen + told(second, range(stop, 15)) == whole
+
+
+def test_weights_are_one_on_average_over_what_is_looked_at() -> None:
+    whole = numbered(100)
+    rare = np.where(np.arange(100) < 90, 0, 1)
+    uneven = replace(whole, train=Split(whole.train.images, rare))
+    batches = Batches(uneven, (), 10, 3, selection=Hardest(0.2, 0.25))
+    coming = batches.following(0)
+    for step in range(24):  # the first three epochs have not seen all yet
+        pictures, _, weights = next(coming)
+        assert weights is not None
+        batches.tell(step, np.where(pictures[:, 0, 0, 0] < 90, 0.1, 2).astype(np.float32))  # what is rare is hard
+    counts = batches.class_weights
+    assert counts is not None
+    drawn = rare[batches.order]
+    assert drawn.sum() == 10
+    weights = np.concatenate([batches.at(step)[2] for step in range(20, 24)])
+    assert weights.mean() == pytest.approx(1)
 
 
 def test_rare_classes_count_for_more() -> None:

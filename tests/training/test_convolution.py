@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -39,6 +40,28 @@ def test_it_computes_in_the_precision_that_is_asked_for() -> None:
     assert y.dtype == tf.bfloat16
     of_x, of_kernel = tape.gradient(y, [x, layer.kernel.value])
     assert of_x.dtype == of_kernel.dtype == tf.float32
+
+
+def test_it_goes_backward_by_a_forward_convolution() -> None:
+    layer = Convolution(4)
+    layer.build((None, 8, 8, 3))
+
+    @tf.function(input_signature=[tf.TensorSpec((2, 8, 8, 3))])  # type: ignore[untyped-decorator]
+    def gradient(x: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+        return tape.gradient(y, x)
+
+    kinds = [node.type for node in gradient.get_concrete_function().graph.get_operations()]
+    assert kinds.count("Conv2D") == 2
+    assert "Conv2DBackpropInput" not in kinds
+
+
+@pytest.mark.parametrize("options", [{"strides": 2}, {"kernel_size": 4}, {"dilation_rate": 2}, {"groups": 2}])
+def test_it_refuses_what_its_gradient_does_not_hold_for(options: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="odd sides, at stride, dilation and groups of one"):
+        Convolution(4, **options)
 
 
 def test_it_is_kept_in_a_file(tmp_path: Path) -> None:
