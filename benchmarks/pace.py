@@ -15,7 +15,6 @@ import statistics
 import sys
 import tempfile
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +29,8 @@ def seconds_a_picture(recipe: Recipe, some: data.Dataset) -> float:
     options = fit.Options(epochs=3, batch_size=recipe.batch_size, precision=machine.best_precision(), patience=0)
     with tempfile.TemporaryDirectory() as folder:
         run = fit.fit(recipe, some, options, Path(folder), resume=False, console=Console(file=io.StringIO()))
-    epochs = [(later["seconds"] - row["seconds"], later["step"] - row["step"]) for row, later in pairwise(run.history)]
-    return min(seconds / (steps * recipe.batch_size) for seconds, steps in epochs)
+    ends = [row["seconds"] for row in run.history]
+    return float(min(np.diff(ends))) / (len(some.train) // recipe.batch_size * recipe.batch_size)
 
 
 def main() -> int:
@@ -53,7 +52,7 @@ def main() -> int:
     for turn in range(chosen.turns):
         for name in chosen.recipes:
             recipe = recipes.find(name)
-            a_run = recipe.looked_at(chosen.pictures) // recipe.batch_size * recipe.batch_size * recipe.epochs
+            a_run = chosen.pictures // recipe.batch_size * recipe.batch_size * recipe.epochs
             found[name].append(seconds_a_picture(recipe, some) * a_run)
         last = found[chosen.recipes[-1]][turn]
         told = (f"{name} {times[turn]:.0f} s ({times[turn] / last:.3f})" for name, times in found.items())

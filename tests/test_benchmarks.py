@@ -19,10 +19,10 @@ def first_kernel(network: networks.Whitened) -> tuple[np.ndarray, np.ndarray, bo
 
 
 def test_what_the_ablation_takes_out_is_out() -> None:
-    built, left, is_trained = first_kernel(Plain(((8, 8),)))
+    built, left, is_trained = first_kernel(Plain((8,)))
     assert not np.array_equal(built, left)
     assert not is_trained
-    built, left, is_trained = first_kernel(Plain(((8, 8),), whitened=False))
+    built, left, is_trained = first_kernel(Plain((8,), whitened=False))
     assert np.array_equal(built, left)
     assert is_trained
 

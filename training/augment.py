@@ -45,7 +45,7 @@ class Flip:
 
     Attributes:
         alternate: each picture's side is drawn once and then changes every epoch, so that two epochs in a row show both
-            (Jordan 2024, arXiv:2404.00498, section 3.6), if both look at it; otherwise it is drawn anew each time.
+            (Jordan 2024, arXiv:2404.00498, section 3.6); otherwise it is drawn anew each time.
     """
 
     alternate: bool = False

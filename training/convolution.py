@@ -14,9 +14,8 @@ class Convolution(keras.layers.Conv2D):  # type: ignore[misc]  # keras is untype
     """Keras' Conv2D of stride one and zero-padding that keeps the size; its kernels have an odd side.
 
     Where TensorFlow computes, the gradient by its input is a forward convolution: of the output's gradient, with the
-    kernels turned by half a turn and their input and output channels exchanged, to which it is equal. oneDNN is two to
-    eight times as fast at that as at its own backward convolution, on processors without a matrix unit
-    (`docs/results.md`).
+    kernels turned by half a turn and their input and output channels exchanged, to which it is equal. oneDNN is up to
+    seven times as fast at that as at its own backward convolution, where there is no AVX-512 (`docs/results.md`).
     """
 
     def __init__(self, filters: int, kernel_size: int = 3, **options: Any) -> None:

@@ -24,7 +24,6 @@ from training.calibrate import cross_entropy
 from training.data import Dataset
 from training.progress import Log, Row
 from training.recipes import Recipe
-from training.selection import Losses
 from training.signals import set_by_signals
 from training.teacher import Teacher
 
@@ -141,27 +140,18 @@ class _Run:
                     f"pictures of {height}x{width} are too small for the recipe {recipe.name}: give a larger --size"
                 ) from None
         self.teacher = Teacher(options.teacher, data) if options.teacher else None
-        self.batches = Batches(
-            data,
-            recipe.augmentation,
-            self.batch_size,
-            self.seed,
-            self.teacher,
-            recipe.selection,
-            self._progress_of_coming_epoch,
-        )
+        self.batches = Batches(data, recipe.augmentation, self.batch_size, self.seed, self.teacher)
         self.steps_an_epoch = self.batches.an_epoch
         networks.whiten(self.model, data.train.images)
         self.optimiser = recipe.optimiser.make()
         self.optimiser.build(self.model.trainable_variables)
-        self.losses = Losses(self.batch_size) if recipe.selection else None
         self.model.compile(
             self.optimiser,
             keras.losses.CategoricalCrossentropy(
                 from_logits=True,
                 label_smoothing=0.0 if self.teacher else recipe.label_smoothing,  # a teacher's targets are soft
             ),
-            metrics=[keras.metrics.CategoricalAccuracy(name="accuracy"), *([self.losses] if self.losses else [])],
+            metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
         )
         self.averaging = recipe.averaging(self.model.weights) if recipe.averaging else None
         self.best = list[npt.NDArray[Any]]()  # the weights of the best epoch so far
@@ -183,13 +173,11 @@ class _Run:
                 return self._trained()
             for x, y, weights in self.batches.following(self.step):
                 self.optimiser.learning_rate = self.recipe.optimiser.rate * self.recipe.schedule.at(self.progress)
-                figures = np.array([float(v) for v in self.model.train_on_batch(x, y, weights)][:2])
+                figures = np.array([float(v) for v in self.model.train_on_batch(x, y, weights)])
                 if not np.isfinite(figures).all():
                     raise self._diverged(f"the loss is {figures[0]} at step {self.step + 1}")
                 # Keras returns the running mean since the metrics were reset; the reset is ours, at each step
                 self.model.reset_metrics()
-                if self.losses:
-                    self.batches.tell(self.step, keras.ops.convert_to_numpy(self.losses.values))
                 self.sums += figures
                 self.step += 1
                 self.seconds = time.monotonic() - started
@@ -228,11 +216,6 @@ class _Run:
         """How far the run is, from 0 to 1, by its steps or by its time budget, whichever is further."""
         by_steps = self.step / (self.epochs * self.steps_an_epoch)
         return min(1.0, max(by_steps, self.seconds / self.budget if self.budget else 0.0))
-
-    def _progress_of_coming_epoch(self) -> float:
-        """How far the run is as an epoch begins; 1 where the run ends with it, by steps or by time."""
-        by_its_end = self.progress * (1 + self.steps_an_epoch / self.step) if self.step else 1 / self.epochs
-        return 1.0 if by_its_end >= 1 - 1e-9 else self.progress
 
     def _expected_steps(self) -> int:
         return max(self.step, math.ceil(self.step / self.progress)) if self.progress else 1
@@ -305,8 +288,6 @@ class _Run:
         }
         if self.averaging:
             arrays["slow"] = self.averaging.slow
-        if self.recipe.selection:
-            arrays["selection"] = [self.batches.losses, self.batches.order]
         state = {
             "step": self.step,
             "seconds": self.seconds,
@@ -334,8 +315,6 @@ class _Run:
         self.best = found.arrays.get("best") or found.arrays["weights"]  # there is no best one in the first epoch
         _assign(_draws(self.model), found.arrays.get("draws", []))
         self.step, self.seconds, self.history = notes["step"], notes["seconds"], notes["history"]
-        if self.recipe.selection:
-            self.batches.take_up(self.step, *found.arrays["selection"])
         self.sums, self.done = np.array(notes["sums"]), notes["done"]
         self.stalled = notes["stalled"]
         if self.stalled:

@@ -31,7 +31,7 @@ def train() -> argparse.ArgumentParser:
     add("--name", help="the model's name (that of the data)")
     add("--run", type=Path, metavar="DIR", help="for checkpoints and logs (runs/<name>-<recipe>)")
     add("--resume", action="store_true", help="go on with the run in that folder; start it if there is none")
-    add("--epochs", type=_positive, metavar="N", help="how many (the recipe's; more where pictures are few)")
+    add("--epochs", type=_positive, metavar="N", help="passes over the pictures (the recipe's; more where few)")
     add("--batch-size", type=_positive, metavar="N", help="pictures a step (the recipe's; less where few)")
     add(
         "--patience",

@@ -9,7 +9,6 @@ from typing import Final
 
 from contract.errors import UsageError
 from training import augment, networks, optimisers
-from training.selection import Hardest
 
 _STEPS: Final = 1000
 """How many steps a run aims at where pictures are few, unless the recipe's own are fewer."""
@@ -18,7 +17,7 @@ _PICTURES: Final = 45_000
 _STEPS_AN_EPOCH: Final = 32
 _SMALLEST_BATCH: Final = 64
 _MOST_EPOCHS: Final = 4
-"""So many times the recipe's own epochs, in pictures, and no more."""
+"""So many times the recipe's own epochs, and no more."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +31,10 @@ class Recipe:
         augmentation: transforms applied to each training batch, in order.
         optimiser: with its peak rate.
         schedule: the rate's course over the run.
-        epochs: passes over the training pictures, or over those that an epoch looks at, of a set as large as CIFAR-10.
+        epochs: passes over the training pictures, of a set as large as CIFAR-10.
         batch_size: pictures a step, for such a set.
         label_smoothing: the share of the target that is spread over all classes (arXiv:1512.00567).
         averaging: the slow weights that follow the fast ones and stay at the end; none where None.
-        selection: of the pictures that an epoch looks at; all where None.
     """
 
     name: str
@@ -49,7 +47,6 @@ class Recipe:
     batch_size: int
     label_smoothing: float = 0.0
     averaging: type[optimisers.Averaging] | None = None
-    selection: Hardest | None = None
 
     def form(self) -> str:
         """All that makes a step what it is, as a short word: two recipes of the same form train alike.
@@ -63,10 +60,6 @@ class Recipe:
         kept = tuple(one for one in self.augmentation if not isinstance(one, augment.Flip))
         return replace(self, augmentation=kept)
 
-    def looked_at(self, pictures: int) -> int:
-        """How many of so many training pictures an epoch looks at."""
-        return self.selection.count(pictures) if self.selection else pictures
-
     def suited(self, pictures: int, epochs: int | None = None, batch_size: int | None = None) -> Recipe:
         """This recipe for that many training pictures: where they are few, smaller batches and more epochs.
 
@@ -74,16 +67,15 @@ class Recipe:
         wants it to.
         """
         size = batch_size or self.batch_size
-        an_epoch = self.looked_at(pictures)
-        while not batch_size and size > _SMALLEST_BATCH and an_epoch // size < _STEPS_AN_EPOCH:
+        while not batch_size and size > _SMALLEST_BATCH and pictures // size < _STEPS_AN_EPOCH:
             size //= 2
-        size = min(size, an_epoch)
-        steps = min(_STEPS, self.epochs * (self.looked_at(_PICTURES) // self.batch_size))
-        wanted = math.ceil(steps / (an_epoch // size)) if pictures < _PICTURES else 0
+        size = min(size, pictures)
+        steps = min(_STEPS, self.epochs * (_PICTURES // self.batch_size))
+        wanted = math.ceil(steps / (pictures // size)) if pictures < _PICTURES else 0
         return replace(
             self,
             batch_size=size,
-            epochs=epochs or max(self.epochs, min(wanted, _MOST_EPOCHS * self.epochs * pictures // an_epoch)),
+            epochs=epochs or max(self.epochs, min(wanted, _MOST_EPOCHS * self.epochs)),
             optimiser=self.optimiser.at_batch(size / self.batch_size),
         )
 
@@ -116,40 +108,33 @@ SEED_PLUS: Final = replace(
 
 FAST: Final = Recipe(
     name="fast",
-    summary="a whitened network of 64 to 256 kernels with GELU, 30 epochs of the hardest pictures; the default",
-    # few kernels where the plane is still large: what they cost there buys more as further epochs
-    network=networks.Whitened(((64, 64), (128, 256), (256, 256)), activation="gelu", momentum=0.8),
+    summary="a whitened network of 64, 256 and 256 kernels in 25 epochs; the default",
+    network=networks.Whitened(),
     augmentation=(augment.Flip(alternate=True), augment.Translate(2)),
-    optimiser=optimisers.Nesterov(rate=0.75),
+    optimiser=optimisers.Nesterov(),
     schedule=optimisers.Triangle(),
-    epochs=30,  # as many steps as eighteen of all pictures
-    batch_size=512,
+    epochs=25,
+    batch_size=1024,
     label_smoothing=0.2,
     averaging=optimisers.Lookahead,
-    selection=Hardest(),
 )
 
 SMALL: Final = replace(
     FAST,
     name="small",
-    summary="64, 192 and 224 kernels with ReLU, 20 epochs; in int8 as fast as the seed's network in float32",
-    network=networks.Whitened(((64, 64), (192, 192), (224, 224))),
-    optimiser=optimisers.Nesterov(),
+    summary="the same with 64, 192 and 224 kernels in twenty epochs; in int8 as fast as the seed's network in float32",
+    network=networks.Whitened(widths=(64, 192, 224)),
     epochs=20,
-    batch_size=1024,
-    selection=None,
 )
 
 BEST: Final = replace(
     FAST,
     name="best",
     summary="128, 384 and 256 kernels, ten convolutions, cutout, 32 epochs: the most accurate, and the slowest",
-    network=networks.Whitened(((128,) * 3, (384,) * 3, (256,) * 3)),
+    network=networks.Whitened(widths=(128, 384, 256), depth=3),
     augmentation=(augment.Flip(alternate=True), augment.Translate(4), augment.Cutout(8)),
     optimiser=optimisers.Nesterov(rate=1.2),
     epochs=32,
-    batch_size=1024,
-    selection=None,
 )
 
 RECIPES: Final = {recipe.name: recipe for recipe in (FAST, SMALL, BEST, SEED, SEED_PLUS)}

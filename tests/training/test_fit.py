@@ -15,14 +15,14 @@ from rich.console import Console
 
 from contract.errors import DataError, KernelscopeError, UsageError
 from tests.tiny import class_folder, colour_bundle
-from training import augment, batches, checkpoint, data, fit, networks, optimisers, selection
+from training import augment, batches, checkpoint, data, fit, networks, optimisers
 from training.recipes import Recipe
 from training.split import Split
 
 TINY = Recipe(
     name="tiny",
     summary="for tests",
-    network=networks.Whitened(((8, 8),)),
+    network=networks.Whitened((8,)),
     augmentation=(augment.Flip(alternate=True), augment.Translate(1)),
     optimiser=optimisers.Nesterov(rate=0.5),
     schedule=optimisers.Triangle(),
@@ -91,9 +91,8 @@ def test_a_seed_repeats_and_another_differs(tmp_path: Path, pictures: data.Datas
             dataclasses.replace(TINY, network=networks.Pairs((8, 8), dropout=(0.3, 0.3)), optimiser=optimisers.Adam()),
             [0.5],
         ),
-        (dataclasses.replace(TINY, selection=selection.Hardest(0.5, 0.5)), [1.0, 1.7]),
     ],
-    ids=["lookahead", "moving average", "dropout", "selection"],
+    ids=["lookahead", "moving average", "dropout"],
 )
 def test_a_run_that_is_stopped_and_resumed_ends_as_the_whole_one(
     tmp_path: Path, pictures: data.Dataset, monkeypatch: pytest.MonkeyPatch, recipe: Recipe, epochs: list[float]
@@ -117,30 +116,6 @@ def test_a_run_that_is_stopped_and_resumed_ends_as_the_whole_one(
         assert [{k: v for k, v in row.items() if k not in drop} for row in resumed.history] == [
             {k: v for k, v in row.items() if k not in drop} for row in whole.history
         ]
-
-
-def test_a_selection_is_told_what_was_lost_and_how_far_the_run_is(
-    tmp_path: Path, pictures: data.Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told = list[tuple[float, np.ndarray]]()
-    choose = selection.Hardest.choose
-
-    def noting(self: selection.Hardest, losses: np.ndarray, progress: float, rng: np.random.Generator) -> np.ndarray:
-        told.append((progress, losses.copy()))
-        return choose(self, losses, progress, rng)
-
-    monkeypatch.setattr(selection.Hardest, "choose", noting)
-    recipe = dataclasses.replace(TINY, selection=selection.Hardest(0.5, 0.5))
-    trained = train(tmp_path, pictures, recipe, epochs=3)
-    assert [progress for progress, _ in told] == pytest.approx([0, 1 / 3, 1])  # the last is of all alike
-    before, after, _ = (losses for _, losses in told)
-    seen = np.isfinite(after)
-    assert not np.isfinite(before).any()
-    assert seen.sum() == trained.history[0]["step"] * trained.batch_size
-    assert len(set(after[seen])) > 1
-    kept = checkpoint.read(tmp_path)
-    assert kept
-    assert (np.isfinite(kept.arrays["selection"][0]) >= seen).all()
 
 
 def test_the_best_epoch_is_what_stays(tmp_path: Path, pictures: data.Dataset) -> None:
@@ -168,7 +143,7 @@ class _Frozen(networks.Whitened):
     """A network whose statistics stand still, too."""
 
     def build(self, size: tuple[int, int], classes: int, *, for_export: bool = False) -> keras.Model:
-        return networks.Whitened(((8, 8),), momentum=1.0).build(size, classes)
+        return networks.Whitened((8,), momentum=1.0).build(size, classes)
 
 
 def test_weights_reach_the_loss(tmp_path: Path, pictures: data.Dataset) -> None:
@@ -195,9 +170,6 @@ def test_a_recipe_suits_the_number_of_pictures() -> None:
     few = recipe.suited(300)
     assert (few.batch_size, few.epochs, few.optimiser.rate) == (64, 100, 1.5 / 16)
     assert recipe.suited(5).batch_size == 5
-    half = dataclasses.replace(recipe, selection=selection.Hardest(0.5, 0.0))  # as many pictures, in twice the epochs
-    assert (half.suited(300).batch_size, half.suited(300).epochs) == (64, 200)
-    assert half.suited(5).batch_size == 2
     given = recipe.suited(300, 7, 256)
     assert (given.batch_size, given.epochs, given.optimiser.rate) == (256, 7, 1.5 / 4)
 

@@ -16,7 +16,7 @@ from tests.training.test_fit import TINY
 from training import evaluate, export, fit, job, networks, quantize
 from training.split import Split
 
-WIDE = dataclasses.replace(TINY, name="wide", network=networks.Whitened(((32, 32), (128, 128))), epochs=3)
+WIDE = dataclasses.replace(TINY, name="wide", network=networks.Whitened((32, 128)), epochs=3)
 
 
 @pytest.fixture(scope="module")
