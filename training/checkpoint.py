@@ -40,7 +40,7 @@ class Checkpoint:
     """Everything a run needs to go on as if it had not stopped.
 
     Attributes:
-        arrays: weights, the optimiser's variables and what else goes on, in groups by name.
+        arrays: weights, the optimiser's variables, slow and best weights, what draws, in groups by name.
         notes: what JSON can hold: recipe, data, seed, epoch, step, seconds, history.
     """
 

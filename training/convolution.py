@@ -28,7 +28,7 @@ class Convolution(keras.layers.Conv2D):  # type: ignore[misc]  # keras is untype
         """Pictures (N, H, W, C) and kernels (k, k, C, filters) -> (N, H, W, filters)."""
         if keras.backend.backend() != "tensorflow":
             return super().convolution_op(inputs, kernel)
-        return _with_forward_gradient()(inputs, kernel.value)  # in the precision that computes
+        return _with_forward_gradient()(inputs, kernel.value)  # its value is in the precision that computes
 
     def get_config(self) -> dict[str, Any]:
         """The options, for saving."""

@@ -26,7 +26,7 @@ from tests.tiny import picture
 
 IMPORTS = "import fastapi, onnxruntime, PIL.Image"
 ROUNDS = 4
-MOST_IMPORTS = 2.0
+MOST_IMPORTS = 1.75
 """How many times as long as those imports alone a start may take: a slow hour slows both."""
 GROWTH_BYTES = 4_000_000
 """Less than one in twenty of a round's pictures would leave, if it were kept."""

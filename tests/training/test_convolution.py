@@ -38,6 +38,7 @@ def test_it_computes_in_the_precision_that_is_asked_for() -> None:
         tape.watch(x)
         y = layer(x)
     assert y.dtype == tf.bfloat16
+    np.testing.assert_allclose(tf.cast(y[0, 1, 1], tf.float32), np.sum(layer.kernel, (0, 1, 2)), atol=0.02)
     of_x, of_kernel = tape.gradient(y, [x, layer.kernel.value])
     assert of_x.dtype == of_kernel.dtype == tf.float32
 
