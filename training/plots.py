@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import matplotlib
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from contract.images import Pixels
@@ -19,6 +20,7 @@ _MOST_NAMES: Final = 40
 """Beyond so many classes their names would cover each other."""
 _MOST_NUMBERS: Final = 15
 _TILES: Final = 24
+_FONT: Final = "DejaVu Sans"
 _STYLE: Final[dict[Any, Any]] = {
     "figure.dpi": 110,
     "font.size": 9,
@@ -70,7 +72,8 @@ def reliability(before: list[Bin], after: list[Bin]) -> bytes:
 
 def confusion(matrix: Any, labels: tuple[str, ...]) -> bytes:
     """Rows are labels, columns answers; each row's shares."""
-    with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
+    fonts, names = _lettering(labels)
+    with matplotlib.rc_context({**_STYLE, **fonts, "axes.grid": False}):
         side = min(12.0, 2.5 + 0.42 * len(labels))
         figure = Figure((side, side), layout="constrained")
         axes = figure.subplots()
@@ -78,7 +81,6 @@ def confusion(matrix: Any, labels: tuple[str, ...]) -> bytes:
         axes.imshow(share**0.5, cmap="Blues", vmin=0, vmax=1)  # the root, or single mistakes would not be seen
         axes.set(xlabel="answer", ylabel="label")
         if len(labels) <= _MOST_NAMES:
-            names = [_plain(label) for label in labels]
             axes.set_xticks(range(len(names)), names, rotation=90)
             axes.set_yticks(range(len(names)), names)
         if len(labels) <= _MOST_NUMBERS:
@@ -97,21 +99,42 @@ def mistakes(score: Evaluation, pictures: Pixels, labels: tuple[str, ...]) -> by
         return None
     columns = min(8, len(worst))
     rows = -(-len(worst) // columns)
-    with matplotlib.rc_context(_STYLE):
+    fonts, names = _lettering(labels)
+    with matplotlib.rc_context({**_STYLE, **fonts}):
         figure = Figure((1.15 * columns, 1.5 * rows), layout="constrained")
         tiles = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes in tiles:
             axes.axis("off")
         for axes, index in zip(tiles, worst, strict=False):
             axes.imshow(pictures[index])
-            label, answer = _plain(labels[score.labels[index]]), _plain(labels[answers[index]])
+            label, answer = names[score.labels[index]], names[answers[index]]
             axes.set_title(f"{label}\n{answer}? {sure[index]:.0%}", fontsize=7)
         return _png(figure)
 
 
-def _plain(label: str) -> str:
-    """A class's name as it is: what stands between dollars would be taken for a formula."""
-    return label.replace("$", r"\$")
+def _lettering(labels: tuple[str, ...]) -> tuple[dict[Any, Any], list[str]]:
+    """Fonts that have the names' characters between them, and the names as they are drawn.
+
+    Matplotlib's own font has no Chinese, say; one that is installed may. A name that none can write is its number.
+    """
+    families, missing = [_FONT], {ord(character) for label in labels for character in label}
+    missing -= _characters(font_manager.findfont(_FONT))
+    for font in font_manager.fontManager.ttflist if missing else ():
+        plain = (font.style, font.variant, str(font.weight)) in (("normal", "normal", "400"), ("normal",) * 3)
+        letters = not any(word in font.name.lower() for word in ("emoji", "last resort"))  # bitmaps, and boxes for all
+        if plain and letters and missing & _characters(font.fname):
+            families.append(font.name)
+            missing -= _characters(font.fname)
+    names = [
+        # what stands between dollars would be taken for a formula
+        f"class {index}" if missing & {ord(character) for character in label} else label.replace("$", r"\$")
+        for index, label in enumerate(labels)
+    ]
+    return {"font.family": families}, names
+
+
+def _characters(font: str) -> set[int]:
+    return set(font_manager.get_font(font).get_charmap())
 
 
 def _png(figure: Figure) -> bytes:

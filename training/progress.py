@@ -46,7 +46,7 @@ class Log:
     Args:
         folder: where `log.csv` and the events go.
         console: a line an epoch is printed there, and on a terminal a bar while an epoch runs.
-        history: the epochs of the run that this one goes on from; `log.csv` is brought back to them.
+        history: the epochs of the run that this one goes on from; what the folder tells is brought back to them.
     """
 
     def __init__(self, folder: Path, console: Console, history: list[Row]) -> None:
@@ -61,7 +61,11 @@ class Log:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(history)
+        for old in (folder / "events").glob("*tfevents*"):  # of a run that was killed they may hold an epoch more
+            old.unlink()
         self.events = Writer(str(folder / "events"))
+        for row in history:
+            self._tell(row)
         self.task = self.progress.add_task("training", total=1, note="")
 
     def __enter__(self) -> Self:
@@ -82,11 +86,14 @@ class Log:
         """After each epoch: its row, and the number of epochs planned."""
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, COLUMNS).writerow(row)
-        for name in COLUMNS[2:]:
-            self.events.add_scalar(name, row[name], step=row["epoch"])
+        self._tell(row)
         self.events.flush()
         self.console.print(
             f"epoch {row['epoch']:>3}/{epochs}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.2%}  "
             f"validation {row['validation_accuracy']:.2%}  {row['seconds']:.0f} s",
             highlight=False,
         )
+
+    def _tell(self, row: Row) -> None:
+        for name in COLUMNS[2:]:
+            self.events.add_scalar(name, row[name], step=row["epoch"])

@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from contract import bundle
+from kernelscope import main
 from tests.conftest import Server, command
 from tests.tiny import class_folder, picture
 from training import checkpoint, evaluate, fit, recipes
@@ -192,7 +193,6 @@ def test_ctrl_c_saves_and_says_how_to_go_on(place: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["train", "--data", "absent"], 2, "there are no data at 'absent'"),
         (["train", "--data", "colours", "--recipe", "slow"], 2, "choose fast, small, best, seed, seed-plus"),
         (["train", "--data", "colours", "--name", "a/b"], 2, "cannot name a model"),
         (["train", "--data", "colours/train/red"], 1, "no pictures in class folders"),
@@ -202,11 +202,26 @@ def test_ctrl_c_saves_and_says_how_to_go_on(place: Path) -> None:
         (["evaluate", "absent", "--data", "colours"], 1, "absent is not a folder"),
     ],
 )
-def test_a_mistake_is_one_line(place: Path, words: list[str], code: int, says: str) -> None:
-    done = kernelscope(place, *words)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert says in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_mistake_is_one_line(
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    code: int,
+    says: str,
+) -> None:
+    """In this process: a TensorFlow's start for each would be most of the time that the tests take."""
+    monkeypatch.chdir(place)
+    assert main(words) == code
+    told = capsys.readouterr().err
+    assert says in told
+    assert len(told.splitlines()) == 1
+
+
+def test_a_mistake_in_a_process_of_its_own_is_one_line_too(place: Path) -> None:
+    done = kernelscope(place, "train", "--data", "absent")
+    assert done.returncode == 2
+    assert "there are no data at 'absent'" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
