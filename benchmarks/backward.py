@@ -1,9 +1,9 @@
 """What a convolution's gradient by its input costs: as TensorFlow computes it, and as a forward convolution.
 
     python -m benchmarks.backward
-    python -m benchmarks.backward --turns 5 --recipes fast seed small
+    python -m benchmarks.backward --turns 5 --recipes fast seed small --precision mixed_bfloat16
 
-First each 3×3 convolution of the recipes' networks by itself, then whole training steps, in turns; float32.
+First each 3×3 convolution of the recipes' networks by itself, then whole training steps, in turns.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 from unittest import mock
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from training import layers, machine, recipes
+from training import layers, machine, networks, recipes
 from training.convolution import Convolution
 
 _PICTURES = 256
@@ -29,8 +29,8 @@ _PICTURES = 256
 def gradient(layer: keras.layers.Conv2D, side: int, channels: int) -> Callable[[], Any]:
     """Computes the gradient by the input of a layer, for `_PICTURES` planes (side, side, channels)."""
     layer.build((None, side, side, channels))
-    x = tf.random.normal((_PICTURES, side, side, channels))
-    upstream = tf.random.normal((_PICTURES, side, side, layer.filters))
+    x = tf.random.normal((_PICTURES, side, side, channels), dtype=layer.compute_dtype)
+    upstream = tf.random.normal((_PICTURES, side, side, layer.filters), dtype=layer.compute_dtype)
 
     @tf.function  # type: ignore[untyped-decorator]  # tensorflow is untyped
     def compute() -> Any:
@@ -89,8 +89,12 @@ def main() -> int:
     add = parser.add_argument
     add("--recipes", nargs="+", default=["fast", "seed"])
     add("--turns", type=int, default=5)
+    add("--precision", choices=get_args(networks.Precision), default="float32")
     chosen = parser.parse_args()
-    print(f"{machine.hardware()}, float32\n\n| | TensorFlow's | forward | times as fast |\n|---|---|---|---|")
+    keras.config.set_dtype_policy(chosen.precision)
+    print(
+        f"{machine.hardware()}, {chosen.precision}\n\n| | TensorFlow's | forward | times as fast |\n|---|---|---|---|"
+    )
     seen = set()
     for name in chosen.recipes:
         model = recipes.find(name).network.build((32, 32), 10)

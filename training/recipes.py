@@ -16,8 +16,8 @@ _PICTURES: Final = 45_000
 """How many training pictures a recipe's epochs and batches are meant for: those of CIFAR-10."""
 _STEPS_AN_EPOCH: Final = 32
 _SMALLEST_BATCH: Final = 64
-_MOST_EPOCHS: Final = 4
-"""So many times the recipe's own epochs, and no more."""
+_MOST_EPOCHS: Final = 7
+"""So many times the recipe's own epochs, and no more: of some hundred pictures even these are few steps."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +108,13 @@ SEED_PLUS: Final = replace(
 
 FAST: Final = Recipe(
     name="fast",
-    summary="a whitened network of 64, 256 and 256 kernels in 25 epochs; the default",
-    network=networks.Whitened(),
+    summary="a whitened network of 64, 256 and 256 kernels with GELU in 15 epochs; the default",
+    network=networks.Whitened(activation="gelu", momentum=0.8),
     augmentation=(augment.Flip(alternate=True), augment.Translate(2)),
-    optimiser=optimisers.Nesterov(),
+    optimiser=optimisers.Nesterov(rate=0.75),
     schedule=optimisers.Triangle(),
-    epochs=25,
-    batch_size=1024,
+    epochs=15,
+    batch_size=512,
     label_smoothing=0.2,
     averaging=optimisers.Lookahead,
 )
@@ -122,9 +122,11 @@ FAST: Final = Recipe(
 SMALL: Final = replace(
     FAST,
     name="small",
-    summary="the same with 64, 192 and 224 kernels in twenty epochs; in int8 as fast as the seed's network in float32",
+    summary="64, 192 and 224 kernels with ReLU, 20 epochs; in int8 as fast as the seed's network in float32",
     network=networks.Whitened(widths=(64, 192, 224)),
+    optimiser=optimisers.Nesterov(),
     epochs=20,
+    batch_size=1024,
 )
 
 BEST: Final = replace(
@@ -135,6 +137,7 @@ BEST: Final = replace(
     augmentation=(augment.Flip(alternate=True), augment.Translate(4), augment.Cutout(8)),
     optimiser=optimisers.Nesterov(rate=1.2),
     epochs=32,
+    batch_size=1024,
 )
 
 RECIPES: Final = {recipe.name: recipe for recipe in (FAST, SMALL, BEST, SEED, SEED_PLUS)}

@@ -165,7 +165,7 @@ def test_a_recipe_suits_the_number_of_pictures() -> None:
     some = recipe.suited(5_000)
     assert (some.batch_size, some.epochs, some.optimiser.rate) == (128, 26, 1.5 / 8)
     few = recipe.suited(300)
-    assert (few.batch_size, few.epochs, few.optimiser.rate) == (64, 100, 1.5 / 16)
+    assert (few.batch_size, few.epochs, few.optimiser.rate) == (64, 175, 1.5 / 16)
     assert recipe.suited(5).batch_size == 5
     given = recipe.suited(300, 7, 256)
     assert (given.batch_size, given.epochs, given.optimiser.rate) == (256, 7, 1.5 / 4)

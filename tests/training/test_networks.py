@@ -10,7 +10,13 @@ from contract.errors import UsageError
 from training import augment, networks, optimisers, recipes
 from training.networks import Dirac, Pairs, Whitened
 
-NETWORKS = [Pairs(), Pairs((4, 8), dropout=(0.1, 0.2)), Whitened(), Whitened((8, 16), depth=3)]
+NETWORKS = [
+    Pairs(),
+    Pairs((4, 8), dropout=(0.1, 0.2)),
+    Whitened(),
+    Whitened((8, 16), depth=3),
+    Whitened((8, 16), activation="gelu"),
+]
 
 
 def randomise(model: keras.Model) -> None:
