@@ -21,7 +21,7 @@ from PIL import Image
 from contract import bundle
 from kernelscope import main
 from tests.conftest import Server, command
-from tests.tiny import class_folder, picture
+from tests.tiny import class_folder
 from training import checkpoint, evaluate, fit, recipes
 
 
@@ -149,10 +149,13 @@ def test_the_bundle_answers(made: bundle.Bundle) -> None:
     np.testing.assert_allclose(probabilities, scaled / scaled.sum(1, keepdims=True), rtol=1e-4)
 
 
-def test_it_is_served(made: bundle.Bundle, serve: Callable[..., Server]) -> None:
+def test_it_is_served(made: bundle.Bundle, place: Path, serve: Callable[..., Server]) -> None:
+    """And says of the test pictures what its card says of them."""
     server = serve("--models", str(made.folder.parent.parent))
-    if made.card.accuracy["accuracy"] == 1:
-        assert server.client.post("/predict", content=picture("green", (32, 32))).json()["label"] == "green"
+    right = 0
+    for file in sorted(place.glob("colours/test/*/*.png")):
+        right += server.client.post("/predict", content=file.read_bytes()).json()["label"] == file.parent.name
+    assert right / made.card.accuracy["pictures"] == pytest.approx(made.card.accuracy["accuracy"], abs=1e-4)
     assert server.client.get("/models").json()["models"][0]["accuracy"] == made.card.accuracy["accuracy"]
     assert server.end() == 0
 
