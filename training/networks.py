@@ -79,7 +79,7 @@ class Pairs:
 class Whitened:
     """A whitening convolution of fixed kernels, then groups of convolution, pooling, convolution.
 
-    The network of Jordan 2024 ("94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498). The normalisation
+    After Jordan 2024 ("94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498). The normalisation
     has no scale (fixed at one), so that it commutes with max-pooling: trained behind the pooling, where it is cheaper,
     exported before it, where it folds away.
 
@@ -89,8 +89,8 @@ class Whitened:
     Attributes:
         widths: kernels in each group.
         depth: convolutions in each group; from three on, all but the first are bridged by a sum.
-        activation: ReLU converts and quantises for nothing; GELU learns more in as many epochs. Behind the whitening,
-            where each kernel has its negative beside it, it is ReLU in either case.
+        activation: ReLU costs next to nothing where it serves; GELU learns more in as many epochs. Behind the
+            whitening, where each kernel has its negative beside it, it is ReLU in either case.
         momentum: of the normalisation's running mean and variance.
         scale: what the logits are multiplied by.
     """
@@ -153,7 +153,7 @@ class Whitened:
 @keras.saving.register_keras_serializable("kernelscope")  # type: ignore[untyped-decorator]  # keras is untyped
 def gelu(x: Any) -> Any:
     """x·sigmoid(1.702·x), the cheap form of the Gaussian error linear unit (Hendrycks and Gimpel, arXiv:1606.08415)."""
-    return ops.silu(1.702 * x) / 1.702  # for its gradient, this keeps nothing but x
+    return ops.silu(1.702 * x) / 1.702  # its gradient needs nothing but what goes in
 
 
 def _gelu_for_export(x: Any) -> Any:

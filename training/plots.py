@@ -119,7 +119,9 @@ def _lettering(labels: tuple[str, ...]) -> tuple[dict[Any, Any], list[str]]:
     """
     families, missing = [_FONT], {ord(character) for label in labels for character in label}
     missing -= _characters(font_manager.findfont(_FONT))
-    for font in font_manager.fontManager.ttflist if missing else ():
+    for font in font_manager.fontManager.ttflist:
+        if not missing:
+            break
         plain = (font.style, font.variant, str(font.weight)) in (("normal", "normal", "400"), ("normal",) * 3)
         letters = not any(word in font.name.lower() for word in ("emoji", "last resort"))  # bitmaps, and boxes for all
         if plain and letters and missing & _characters(font.fname):

@@ -113,7 +113,7 @@ def convert(of: bundle.Bundle, pictures: Pixels, form: Form = FORMS[0], *, seed:
             _Reader(pictures[chosen]),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            activation_type=QuantType.QUInt8,  # what is behind a ReLU has no sign to spend a bit on
+            activation_type=QuantType.QUInt8,  # behind a ReLU there is no sign to spend a bit on, behind a GELU little
             weight_type=QuantType.QInt8,
             # seven bits: on processors without VNNI, sums of eight-bit products overflow sixteen bits in silence. The
             # shipped model's accuracy fell from 93 to about 50 % there (tried with qemu-x86_64 -cpu Haswell)

@@ -176,3 +176,14 @@ def test_recipes_are_found_by_name() -> None:
     assert recipes.find("seed") is recipes.SEED
     with pytest.raises(UsageError, match="choose fast, small, best, seed, seed-plus"):
         recipes.find("slow")
+
+
+def test_what_ships_and_the_best_are_trained_as_their_figures_say() -> None:
+    """They take over what is left of the default recipe, which may change."""
+    for recipe, widths, depth, rate, epochs in (
+        (recipes.SMALL, (64, 192, 224), 2, 1.5, 20),
+        (recipes.BEST, (128, 384, 256), 3, 1.2, 32),
+    ):
+        assert recipe.network == Whitened(widths, depth, activation="relu", momentum=0.6, scale=1 / 9)
+        assert recipe.optimiser == optimisers.Nesterov(rate, momentum=0.85, decay=1.33e-3, offsets=64.0)
+        assert (recipe.epochs, recipe.batch_size, recipe.label_smoothing) == (epochs, 1024, 0.2)
