@@ -83,20 +83,10 @@ def row(name: str, times: list[list[float]]) -> str:
     )
 
 
-def main() -> int:
-    """Print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--recipes", nargs="+", default=["fast", "seed"])
-    add("--turns", type=int, default=5)
-    add("--precision", choices=get_args(networks.Precision), default="float32")
-    chosen = parser.parse_args()
-    keras.config.set_dtype_policy(chosen.precision)
-    print(
-        f"{machine.hardware()}, {chosen.precision}\n\n| | TensorFlow's | forward | times as fast |\n|---|---|---|---|"
-    )
+def table(names: list[str], turns: int) -> None:
+    """Print a row a shape of convolution, and a row a recipe."""
     seen = set()
-    for name in chosen.recipes:
+    for name in names:
         model = recipes.find(name).network.build((32, 32), 10)
         shapes = {layer.name: tuple(layer.input.shape[1:]) for layer in model.layers if isinstance(layer, Convolution)}
         for one in layers.table(model):
@@ -108,14 +98,26 @@ def main() -> int:
                 continue
             seen.add(shape)
             plain = keras.layers.Conv2D(shape[2], 3, padding="same", use_bias=False)
-            times = in_turns(
-                chosen.turns, gradient(plain, side, channels), gradient(Convolution(shape[2]), side, channels)
-            )
+            times = in_turns(turns, gradient(plain, side, channels), gradient(Convolution(shape[2]), side, channels))
             print(row(f"{channels} to {shape[2]} kernels, {side}×{side}, {_PICTURES} pictures", times), flush=True)
-    for name in chosen.recipes:
+    for name in names:
         recipe = recipes.find(name)
-        times = in_turns(chosen.turns, steps(recipe, keras_way=True), steps(recipe, keras_way=False))
+        times = in_turns(turns, steps(recipe, keras_way=True), steps(recipe, keras_way=False))
         print(row(f"`{name}`, whole steps, 1,024 pictures", times), flush=True)
+
+
+def main() -> int:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--recipes", nargs="+", default=["fast", "seed"])
+    add("--turns", type=int, default=5)
+    add("--precision", choices=get_args(networks.Precision), default="float32")
+    chosen = parser.parse_args()
+    print(f"{machine.hardware()}, {chosen.precision}\n")
+    print("| | TensorFlow's | forward | times as fast |\n|---|---|---|---|")
+    with networks.precision(chosen.precision):
+        table(chosen.recipes, chosen.turns)
     return 0
 
 

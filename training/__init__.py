@@ -2,6 +2,6 @@
 
 import os
 
-# TensorFlow leaves oneDNN off where a processor has no VNNI, though `fast` is 1.7 times as fast with it there
-# (docs/results.md). It reads this as it loads
+# TensorFlow leaves oneDNN off where a processor has no VNNI, though a network like `fast` trains 1.7 times as fast
+# with it there (docs/results.md). It reads this as it loads
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

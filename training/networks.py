@@ -79,9 +79,9 @@ class Pairs:
 class Whitened:
     """A whitening convolution of fixed kernels, then groups of convolution, pooling, convolution.
 
-    After Jordan 2024 ("94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498). The normalisation
-    has no scale (fixed at one), so that it commutes with max-pooling: trained behind the pooling, where it is cheaper,
-    exported before it, where it folds away.
+    After Jordan 2024 ("94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498), where GELU is behind the
+    whitening, too. The normalisation has no scale (fixed at one), so that it commutes with max-pooling: trained behind
+    the pooling, where it is cheaper, exported before it, where it folds away.
 
     The whitening kernels are 2×2 up to a side of 71 pixels. Beyond, they stride, and are twice as wide as their stride,
     so that what comes after them sees a plane of 36 to 71 either way, and a larger picture costs little more.

@@ -124,9 +124,10 @@ def _lettering(labels: tuple[str, ...]) -> tuple[dict[Any, Any], list[str]]:
             break
         plain = (font.style, font.variant, str(font.weight)) in (("normal", "normal", "400"), ("normal",) * 3)
         letters = not any(word in font.name.lower() for word in ("emoji", "last resort"))  # bitmaps, and boxes for all
-        if plain and letters and missing & _characters(font.fname):
+        found = missing & _characters(font.fname) if plain and letters else set()
+        if found:
             families.append(font.name)
-            missing -= _characters(font.fname)
+            missing -= found
     names = [
         # what stands between dollars would be taken for a formula
         f"class {index}" if missing & {ord(character) for character in label} else label.replace("$", r"\$")
@@ -136,7 +137,10 @@ def _lettering(labels: tuple[str, ...]) -> tuple[dict[Any, Any], list[str]]:
 
 
 def _characters(font: str) -> set[int]:
-    return set(font_manager.get_font(font).get_charmap())
+    try:
+        return set(font_manager.get_font(font).get_charmap())
+    except (OSError, RuntimeError):  # matplotlib remembers fonts that have been removed, or are none
+        return set()
 
 
 def _png(figure: Figure) -> bytes:

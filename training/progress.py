@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,8 +65,9 @@ class Log:
         for old in (folder / "events").glob("*tfevents*"):  # of a run that was killed they may hold an epoch more
             old.unlink()
         self.events = Writer(str(folder / "events"))
+        now = time.time()
         for row in history:
-            self._tell(row)
+            self._tell(row, now - history[-1]["seconds"] + row["seconds"])
         self.task = self.progress.add_task("training", total=1, note="")
 
     def __enter__(self) -> Self:
@@ -94,6 +96,7 @@ class Log:
             highlight=False,
         )
 
-    def _tell(self, row: Row) -> None:
+    def _tell(self, row: Row, at: float | None = None) -> None:
+        """An epoch's event; of one that is told again, with the time that it would have had without a pause."""
         for name in COLUMNS[2:]:
-            self.events.add_scalar(name, row[name], step=row["epoch"])
+            self.events.add_scalar(name, row[name], step=row["epoch"], wall_time=at)

@@ -130,14 +130,13 @@ SMALL: Final = replace(
 )
 
 BEST: Final = replace(
-    FAST,
+    SMALL,
     name="best",
     summary="128, 384 and 256 kernels, ten convolutions, cutout, 32 epochs: the most accurate, and the slowest",
     network=networks.Whitened(widths=(128, 384, 256), depth=3),
     augmentation=(augment.Flip(alternate=True), augment.Translate(4), augment.Cutout(8)),
     optimiser=optimisers.Nesterov(rate=1.2),
     epochs=32,
-    batch_size=1024,
 )
 
 RECIPES: Final = {recipe.name: recipe for recipe in (FAST, SMALL, BEST, SEED, SEED_PLUS)}

@@ -150,12 +150,14 @@ def test_the_bundle_answers(made: bundle.Bundle) -> None:
 
 
 def test_it_is_served(made: bundle.Bundle, place: Path, serve: Callable[..., Server]) -> None:
-    """And says of the test pictures what its card says of them."""
+    """And says of each test picture what the bundle says, and of all of them what its card says."""
     server = serve("--models", str(made.folder.parent.parent))
-    right = 0
-    for file in sorted(place.glob("colours/test/*/*.png")):
-        right += server.client.post("/predict", content=file.read_bytes()).json()["label"] == file.parent.name
-    assert right / made.card.accuracy["pictures"] == pytest.approx(made.card.accuracy["accuracy"], abs=1e-4)
+    files = sorted(place.glob("colours/test/*/*.png"))
+    said = [server.client.post("/predict", content=file.read_bytes()).json()["label"] for file in files]
+    answers = evaluate.logits(made, np.stack([np.asarray(Image.open(file)) for file in files])).argmax(1)
+    assert said == [made.card.labels[answer] for answer in answers]
+    right = np.mean([label == file.parent.name for label, file in zip(said, files, strict=True)])
+    assert right == pytest.approx(made.card.accuracy["accuracy"], abs=1e-4)
     assert server.client.get("/models").json()["models"][0]["accuracy"] == made.card.accuracy["accuracy"]
     assert server.end() == 0
 

@@ -179,7 +179,7 @@ def test_recipes_are_found_by_name() -> None:
 
 
 def test_what_ships_and_the_best_are_trained_as_their_figures_say() -> None:
-    """They take over what is left of the default recipe, which may change."""
+    """They take over what they have in common with the default recipe, which may change."""
     for recipe, widths, depth, rate, epochs in (
         (recipes.SMALL, (64, 192, 224), 2, 1.5, 20),
         (recipes.BEST, (128, 384, 256), 3, 1.2, 32),

@@ -29,5 +29,12 @@ def test_a_name_is_written_in_a_font_that_has_it() -> None:
     assert plots.confusion(MATRIX, (here, "dog")) != plots.confusion(MATRIX, ("class 0", "dog"))
 
 
+def test_a_font_that_is_gone_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matplotlib keeps a list of fonts from one day to the next."""
+    gone = font_manager.FontEntry(fname="gone.ttf", name="Gone")
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [gone])
+    assert plots.confusion(MATRIX, ("\U0010fffd", "dog")) == plots.confusion(MATRIX, ("class 0", "dog"))
+
+
 def test_dollars_are_no_formula() -> None:
     assert plots.confusion(MATRIX, (r"$\nosuch$", "dog"))  # as a formula, it could not be drawn
