@@ -48,7 +48,7 @@ RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin 
 WORKDIR /
 ENTRYPOINT ["kernelscope"]
 
-# Checkpoints and logs go to ./runs/<name>-<recipe>, which is in /runs; decoded pictures are kept beside them, and so is
+# Checkpoints and logs go to ./runs/<name>-<recipe>, which is in /runs; decoded images are kept beside them, and so is
 # what Keras would write to a home.
 FROM user AS train
 ENV KERNELSCOPE_CACHE=/runs/cache KERAS_HOME=/runs/cache/keras

@@ -14,7 +14,7 @@ help: ## list what there is
 serve: $(BIN)/.serve ## serve the shipped model on port 8000 (KERNELSCOPE_PORT=9000 make serve)
 	@exec $(BIN)/kernelscope serve
 
-train: $(BIN)/.train ## train on CIFAR-10 into out/ (make train ARGS='--data my-pictures/')
+train: $(BIN)/.train ## train on CIFAR-10 into out/ (make train ARGS='--data my-images/')
 	@exec $(BIN)/kernelscope train $(ARGS)
 
 test: $(BIN)/.test ## run every test

@@ -1,10 +1,10 @@
-"""What each part of the recipe `fast` brings: the recipe without it, beside the whole, on the same pictures.
+"""What each part of the recipe `fast` brings: the recipe without it, beside the whole, on the same images.
 
     python -m benchmarks.ablation --data cifar10.zip
-    python -m benchmarks.ablation --data cifar10.zip --widths 64,256,256 --epochs 15 --batch-size 512 --pictures 45000
+    python -m benchmarks.ablation --data cifar10.zip --widths 64,256,256 --epochs 15 --batch-size 512 --images 45000
 
-Smaller than the recipe by default, so that two cores are done within an hour: a third of the pictures, a quarter of
-the kernels, few epochs. The figure is the accuracy of the last epoch on the held-out pictures; the test pictures are
+Smaller than the recipe by default, so that two cores are done within an hour: a third of the images, a quarter of
+the kernels, few epochs. The figure is the accuracy of the last epoch on the held-out images; the test images are
 left alone. Runs of one seed stand side by side, so that what is compared differs in one thing only.
 """
 
@@ -25,12 +25,15 @@ import keras
 import numpy as np
 from rich.console import Console
 
-from training import augment, data, fit, machine, networks, optimisers
+from training import optimisers, provenance
+from training.data import augment, dataset
+from training.loop import trainer
+from training.networks import architectures
 from training.recipes import FAST, Recipe
 
 
 @dataclass(frozen=True)
-class Plain(networks.Whitened):
+class Plain(architectures.Whitened):
     """The network with some of its parts as Keras has them by default."""
 
     whitened: bool = True
@@ -42,10 +45,10 @@ class Plain(networks.Whitened):
         for layer in model.layers:
             if not isinstance(layer, keras.layers.Conv2D):
                 continue
-            if layer.name == networks.WHITENING and not self.whitened:
+            if layer.name == architectures.WHITENING and not self.whitened:
                 layer.kernel.trainable = True
                 layer.name = "plain"  # `whiten` finds nothing to set
-            elif layer.name != networks.WHITENING and not self.dirac:
+            elif layer.name != architectures.WHITENING and not self.dirac:
                 layer.kernel.assign(keras.initializers.HeUniform()(layer.kernel.shape))
         return model
 
@@ -53,7 +56,7 @@ class Plain(networks.Whitened):
 def variants(whole: Recipe) -> dict[str, Recipe]:
     """The whole recipe, and it without one part at a time."""
     network, sgd = whole.network, whole.optimiser
-    assert isinstance(network, networks.Whitened)
+    assert isinstance(network, architectures.Whitened)
     assert isinstance(sgd, optimisers.Nesterov)
     shape: dict[str, Any] = {field.name: getattr(network, field.name) for field in fields(network)}
     flip, translate = whole.augmentation
@@ -82,33 +85,35 @@ def main() -> int:
     """Run every variant at every seed; print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--data", required=True, help="CIFAR-10, or any labelled pictures")
+    add("--data", required=True, help="CIFAR-10, or any labelled images")
     add("--widths", default="16,64,64", help="kernels in each group (16,64,64)")
     add("--epochs", type=int, default=8)
     add("--batch-size", type=int, default=256)
-    add("--pictures", type=int, default=15_000, help="to train on (15,000)")
+    add("--images", type=int, default=15_000, help="to train on (15,000)")
     add("--seeds", type=int, default=2)
     add("--csv", type=Path, help="also write every run's figure there")
     chosen = parser.parse_args()
 
-    everything = data.load(chosen.data)
-    some = replace(everything, train=everything.train.take(_every(len(everything.train), chosen.pictures)))
+    everything = dataset.load(chosen.data)
+    some = replace(everything, train=everything.train.take(_every(len(everything.train), chosen.images)))
     widths = tuple(int(width) for width in chosen.widths.split(","))
-    assert isinstance(FAST.network, networks.Whitened)
+    assert isinstance(FAST.network, architectures.Whitened)
     whole = replace(FAST, network=replace(FAST.network, widths=widths))
-    precision = machine.best_precision()
+    precision = provenance.best_precision()
     print(
-        f"{machine.hardware()}, {precision}; {len(some.train):,} pictures, {len(some.validation):,} held out; {widths}"
+        f"{provenance.hardware()}, {precision}; {len(some.train):,} images, {len(some.validation):,} held out; {widths}"
     )
     figures: dict[str, list[float]] = {}
     seconds: dict[str, list[float]] = {}
     for seed in range(chosen.seeds):
         for name, recipe in variants(whole).items():
             size = chosen.batch_size * recipe.batch_size // whole.batch_size
-            options = fit.Options(epochs=chosen.epochs, batch_size=size, seed=seed, precision=precision, patience=0)
+            options = trainer.Options(epochs=chosen.epochs, batch_size=size, seed=seed, precision=precision, patience=0)
             started = time.monotonic()
             with tempfile.TemporaryDirectory() as folder:
-                run = fit.fit(recipe, some, options, Path(folder), resume=False, console=Console(file=io.StringIO()))
+                run = trainer.fit(
+                    recipe, some, options, Path(folder), resume=False, console=Console(file=io.StringIO())
+                )
             seconds.setdefault(name, []).append(time.monotonic() - started)
             figures.setdefault(name, []).append(run.history[-1]["validation_accuracy"])
             print(f"seed {seed}  {figures[name][-1]:.2%}  {seconds[name][-1]:4.0f} s  {name}", flush=True)

@@ -20,17 +20,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from training import layers, machine, networks, recipes
-from training.convolution import Convolution
+from training import provenance, recipes
+from training.networks import architectures, layer_table
+from training.networks.convolution import Convolution
 
-_PICTURES = 256
+_IMAGES = 256
 
 
 def gradient(layer: keras.layers.Conv2D, side: int, channels: int) -> Callable[[], Any]:
-    """Computes the gradient by the input of a layer, for `_PICTURES` planes (side, side, channels)."""
+    """Computes the gradient by the input of a layer, for `_IMAGES` planes (side, side, channels)."""
     layer.build((None, side, side, channels))
-    x = tf.random.normal((_PICTURES, side, side, channels), dtype=layer.compute_dtype)
-    upstream = tf.random.normal((_PICTURES, side, side, layer.filters), dtype=layer.compute_dtype)
+    x = tf.random.normal((_IMAGES, side, side, channels), dtype=layer.compute_dtype)
+    upstream = tf.random.normal((_IMAGES, side, side, layer.filters), dtype=layer.compute_dtype)
 
     @tf.function  # type: ignore[untyped-decorator]  # tensorflow is untyped
     def compute() -> Any:
@@ -43,7 +44,7 @@ def gradient(layer: keras.layers.Conv2D, side: int, channels: int) -> Callable[[
 
 
 def steps(recipe: recipes.Recipe, *, keras_way: bool) -> Callable[[], Any]:
-    """Trains on 1,024 random pictures of 32 pixels."""
+    """Trains on 1,024 random images of 32 pixels."""
     ours, theirs = Convolution.convolution_op, keras.layers.Conv2D.convolution_op
     with mock.patch.object(Convolution, "convolution_op", theirs if keras_way else ours):
         model = recipe.network.build((32, 32), 10)
@@ -89,21 +90,21 @@ def table(names: list[str], turns: int) -> None:
     for name in names:
         model = recipes.find(name).network.build((32, 32), 10)
         shapes = {layer.name: tuple(layer.input.shape[1:]) for layer in model.layers if isinstance(layer, Convolution)}
-        for one in layers.table(model):
+        for one in layer_table.table(model):
             if one.name not in shapes:
                 continue
             side, _, channels = shapes[one.name]
             shape = (side, channels, one.output[2])
-            if channels == 3 or shape in seen:  # pictures need no gradient
+            if channels == 3 or shape in seen:  # images need no gradient
                 continue
             seen.add(shape)
             plain = keras.layers.Conv2D(shape[2], 3, padding="same", use_bias=False)
             times = in_turns(turns, gradient(plain, side, channels), gradient(Convolution(shape[2]), side, channels))
-            print(row(f"{channels} to {shape[2]} kernels, {side}×{side}, {_PICTURES} pictures", times), flush=True)
+            print(row(f"{channels} to {shape[2]} kernels, {side}×{side}, {_IMAGES} images", times), flush=True)
     for name in names:
         recipe = recipes.find(name)
         times = in_turns(turns, steps(recipe, keras_way=True), steps(recipe, keras_way=False))
-        print(row(f"`{name}`, whole steps, 1,024 pictures", times), flush=True)
+        print(row(f"`{name}`, whole steps, 1,024 images", times), flush=True)
 
 
 def main() -> int:
@@ -112,11 +113,11 @@ def main() -> int:
     add = parser.add_argument
     add("--recipes", nargs="+", default=["fast", "seed"])
     add("--turns", type=int, default=5)
-    add("--precision", choices=get_args(networks.Precision), default="float32")
+    add("--precision", choices=get_args(architectures.Precision), default="float32")
     chosen = parser.parse_args()
-    print(f"{machine.hardware()}, {chosen.precision}\n")
+    print(f"{provenance.hardware()}, {chosen.precision}\n")
     print("| | TensorFlow's | forward | times as fast |\n|---|---|---|---|")
-    with networks.precision(chosen.precision):
+    with architectures.precision(chosen.precision):
         table(chosen.recipes, chosen.turns)
     return 0
 

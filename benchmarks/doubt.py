@@ -1,9 +1,9 @@
-"""How often bundles call their answers unsure: of test pictures, right and wrong, and of pictures of other things.
+"""How often bundles call their answers unsure: of test images, right and wrong, and of images of other things.
 
-    python -m benchmarks.sets digits pictures/digits
-    python -m benchmarks.doubt models/cifar10/2 --data cifar10.zip --other pictures/digits
+    python -m benchmarks.sets digits images/digits
+    python -m benchmarks.doubt models/cifar10/2 --data cifar10.zip --other images/digits
 
-The threshold is the card's. None of these pictures took part in its choice.
+The threshold is the card's. None of these images took part in its choice.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from contract import bundle, files, images
-from training import data, evaluate
-from training.calibrate import softmax
+from contract import bundle, files, preprocessing
+from training.data import dataset
+from training.evaluation import evaluate
+from training.evaluation.calibrate import softmax
 
 
 def main() -> int:
@@ -25,16 +26,18 @@ def main() -> int:
     add = parser.add_argument
     add("bundles", nargs="+", type=Path)
     add("--data", required=True, help="with a test split that none of the bundles was trained on")
-    add("--other", required=True, type=Path, help="a folder of pictures of what they do not know")
+    add("--other", required=True, type=Path, help="a folder of images of what they do not know")
     chosen = parser.parse_args()
 
-    paths = files.pictures(chosen.other)
+    paths = files.images(chosen.other)
     print(f"| | threshold | right | wrong | {len(paths):,} of {chosen.other.name} |\n|---|---|---|---|---|")
     for folder in chosen.bundles:
         of = bundle.read(folder)
         card = of.card
-        test = data.choose(data.load_for(card, chosen.data), "test", card)[1]
-        other = np.stack([images.read(files.contents(path), card.height, card.width, card.fit) for path in paths])
+        test = dataset.choose(dataset.load_for(card, chosen.data), "test", card)[1]
+        other = np.stack(
+            [preprocessing.read(files.contents(path), card.height, card.width, card.resize_mode) for path in paths]
+        )
         known, strange = (softmax(evaluate.logits(of, some), card.temperature) for some in (test.images, other))
         is_right = known.argmax(1) == test.labels
         unsure = known.max(1) < card.unsure_below

@@ -4,8 +4,8 @@ All convolutions are in int8, or the first is in float32; activations are clippe
 
     python -m benchmarks.integers models/cifar10/1 --data cifar10.zip
 
-The distance is the mean Kullback-Leibler divergence of the answers to training pictures, most of which set no ranges.
-Times are taken in turns, one picture on one thread and batches of 64 on all cores.
+The distance is the mean Kullback-Leibler divergence of the answers to training images, most of which set no ranges.
+Times are taken in turns, one image on one thread and batches of 64 on all cores.
 """
 
 from __future__ import annotations
@@ -21,24 +21,27 @@ import numpy as np
 import numpy.typing as npt
 
 from contract import bundle
-from training import data, evaluate, export, machine, quantize
-from training.calibrate import softmax
-from training.quantize import Form
+from training import provenance
+from training.data import dataset
+from training.evaluation import evaluate
+from training.evaluation.calibrate import softmax
+from training.export import quantize, to_onnx
+from training.export.quantize import Form
 
-PICTURES = 3000
+IMAGES = 3000
 TURNS = 15
 
 
 def divergence(exact: npt.NDArray[np.float32], other: npt.NDArray[np.float32], temperature: float) -> float:
-    """The mean over pictures, in nats, of logits (N, classes)."""
+    """The mean over images, in nats, of logits (N, classes)."""
     p, q = (np.maximum(softmax(logits, temperature), 1e-12) for logits in (exact, other))
     return float((p * np.log(p / q)).sum(1).mean())
 
 
-def milliseconds(forms: list[bundle.Bundle], pictures: int, threads: int, runs: int) -> list[float]:
+def milliseconds(forms: list[bundle.Bundle], images: int, threads: int, runs: int) -> list[float]:
     """The median over the turns, of each form."""
     card = forms[0].card
-    feed = {bundle.INPUT: np.zeros((pictures, card.height, card.width, 3), np.uint8)}
+    feed = {bundle.INPUT: np.zeros((images, card.height, card.width, 3), np.uint8)}
     sessions = [evaluate.session(of, threads) for of in forms]
     found: list[list[float]] = [[] for _ in forms]
     for _ in range(TURNS):
@@ -61,19 +64,19 @@ def main() -> int:
     chosen = parser.parse_args()
 
     of = bundle.read(chosen.bundle)
-    train = data.load_for(of.card, chosen.data).train.images
-    some = train[np.random.default_rng(1).permutation(len(train))[:PICTURES]]
+    train = dataset.load_for(of.card, chosen.data).train.images
+    some = train[np.random.default_rng(1).permutation(len(train))[:IMAGES]]
     tried = [Form(kept, percentile) for kept in (0, 1) for percentile in (99.9, 99.99, 99.999)]
     with tempfile.TemporaryDirectory() as folder:
         made = [of]
         for number, form in enumerate(tried):
             place = Path(folder, str(number))
             place.mkdir()
-            made.append(export.write(quantize.convert(of, train, form), of.card, place))
+            made.append(to_onnx.write(quantize.convert(of, train, form), of.card, place))
         logits = [evaluate.logits(one, some) for one in made]
         single, batch = milliseconds(made, 1, 1, 40), milliseconds(made, 64, 0, 3)
-    print(f"{machine.hardware()}; {len(some):,} pictures\n")
-    print("| | divergence | same answer | one picture, one thread | 64 pictures, all cores |\n|---|---|---|---|---|")
+    print(f"{provenance.hardware()}; {len(some):,} images\n")
+    print("| | divergence | same answer | one image, one thread | 64 images, all cores |\n|---|---|---|---|---|")
     names = [f"int8{', the first convolution in float32' if form.kept else ''}, {form.percentile:g}" for form in tried]
     for name, answers, latency, together in zip(["float32", *names], logits, single, batch, strict=True):
         same = (answers.argmax(1) == logits[0].argmax(1)).mean()

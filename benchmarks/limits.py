@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PORT = 8452
 IMPORTS = "import fastapi, onnxruntime, PIL.Image"
-PICTURE = (ROOT / "examples" / "cat.jpg").read_bytes()
+IMAGE = (ROOT / "examples" / "cat.jpg").read_bytes()
 PAGE = os.sysconf("SC_PAGE_SIZE")
 DEADLINE = 1.0
 """Seconds within which an answer counts, in the overload."""
@@ -112,7 +112,7 @@ def soak(requests: int, flags: list[str]) -> None:
     """Resident memory half way and at the end of many requests."""
     with serving(*flags) as process, tempfile.NamedTemporaryFile() as file:
         pids = processes(process)
-        file.write(PICTURE)
+        file.write(IMAGE)
         file.flush()
         print(f"memory at the start: {[round(one / 1e6, 1) for one in resident(pids)]} MB resident, each process")
         done = 0
@@ -146,7 +146,7 @@ class Connection(asyncio.Protocol):
     """One keep-alive connection with at most one request under way."""
 
     HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
-    REQUEST = HEAD % len(PICTURE) + PICTURE
+    REQUEST = HEAD % len(IMAGE) + IMAGE
 
     def __init__(self, load: Load, idle: dict[Connection, None]) -> None:
         self._load, self._idle = load, idle

@@ -1,10 +1,10 @@
 """How long recipes take beside each other: some steps of each, in turns, on one machine.
 
     python -m benchmarks.pace --data cifar10.zip fast seed
-    python -m benchmarks.pace --data cifar10.zip fast seed --turns 5 --pictures 49000
+    python -m benchmarks.pace --data cifar10.zip fast seed --turns 5 --images 49000
 
 A turn trains each recipe for three short epochs; the first holds what a run does once, and is left out. What is told is
-the time of a whole run with so many training pictures, and how it compares with the last recipe's.
+the time of a whole run with so many training images, and how it compares with the last recipe's.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from training import data, fit, machine, recipes
+from training import provenance, recipes
+from training.data import dataset
+from training.loop import trainer
 from training.recipes import Recipe
 
 
-def seconds_a_picture(recipe: Recipe, some: data.Dataset) -> float:
-    """What a training picture costs, by the faster of two epochs: either may be held up by something else."""
-    options = fit.Options(epochs=3, batch_size=recipe.batch_size, precision=machine.best_precision(), patience=0)
+def seconds_per_image(recipe: Recipe, some: dataset.Dataset) -> float:
+    """What a training image costs, by the faster of two epochs: either may be held up by something else."""
+    options = trainer.Options(epochs=3, batch_size=recipe.batch_size, precision=provenance.best_precision(), patience=0)
     with tempfile.TemporaryDirectory() as folder:
-        run = fit.fit(recipe, some, options, Path(folder), resume=False, console=Console(file=io.StringIO()))
+        run = trainer.fit(recipe, some, options, Path(folder), resume=False, console=Console(file=io.StringIO()))
     ends = [row["seconds"] for row in run.history]
     return float(min(np.diff(ends))) / (len(some.train) // recipe.batch_size * recipe.batch_size)
 
@@ -38,22 +40,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("recipes", nargs="+", help="two or more; the last is what the others are compared with")
-    add("--data", required=True, help="CIFAR-10, or any labelled pictures")
+    add("--data", required=True, help="CIFAR-10, or any labelled images")
     add("--turns", type=int, default=3)
-    add("--steps", type=int, default=12, help="in an epoch, of 1,024 pictures each, or as many more smaller ones (12)")
-    add("--pictures", type=int, default=45_000, help="to train on in a whole run (45,000)")
+    add("--steps", type=int, default=12, help="in an epoch, of 1,024 images each, or as many more smaller ones (12)")
+    add("--images", type=int, default=45_000, help="to train on in a whole run (45,000)")
     chosen = parser.parse_args()
 
-    whole = data.load(chosen.data)
+    whole = dataset.load(chosen.data)
     order = np.random.default_rng(0).permutation(len(whole.train))[: chosen.steps * 1024]
     some = replace(whole, train=whole.train.take(order), validation=whole.validation.take(np.arange(100)))
-    print(f"{machine.hardware()}, {machine.best_precision()}")
+    print(f"{provenance.hardware()}, {provenance.best_precision()}")
     found: dict[str, list[float]] = {name: [] for name in chosen.recipes}
     for turn in range(chosen.turns):
         for name in chosen.recipes:
             recipe = recipes.find(name)
-            a_run = chosen.pictures // recipe.batch_size * recipe.batch_size * recipe.epochs
-            found[name].append(seconds_a_picture(recipe, some) * a_run)
+            a_run = chosen.images // recipe.batch_size * recipe.batch_size * recipe.epochs
+            found[name].append(seconds_per_image(recipe, some) * a_run)
         last = found[chosen.recipes[-1]][turn]
         told = (f"{name} {times[turn]:.0f} s ({times[turn] / last:.3f})" for name, times in found.items())
         print(f"turn {turn + 1}: {', '.join(told)}", flush=True)

@@ -1,4 +1,4 @@
-"""`make bench-serving`: this server beside others, on the same model and picture, with the same load generator.
+"""`make bench-serving`: this server beside others, on the same model and image, with the same load generator.
 
 Each server is started in turn, and the turn is taken several times, so that a machine that slows slows all of them.
 Ratios within a turn are what counts; absolute figures are this machine's at this moment. Needs wrk (Debian: wrk).
@@ -35,12 +35,12 @@ PORT = 8451
 START_SECONDS = 120
 BOUNDARY = "bench"
 MANY = 64
-"""Pictures a request, where it is many."""
+"""Images a request, where it is many."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """How a server is started, and in which form it takes a picture."""
+    """How a server is started, and in which form it takes an image."""
 
     name: str
     command: tuple[str, ...]
@@ -62,13 +62,13 @@ def servers(peers: Path) -> list[Server]:
     ]
 
 
-def body(form: str, picture: bytes) -> tuple[bytes, str]:
+def body(form: str, image: bytes) -> tuple[bytes, str]:
     """A request's body and content type."""
     if form == "raw":
-        return picture, "image/jpeg"
+        return image, "image/jpeg"
     head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\nContent-Type: image/jpeg'
     return (
-        f"{head}\r\n\r\n".encode() + picture + f"\r\n--{BOUNDARY}--\r\n".encode(),
+        f"{head}\r\n\r\n".encode() + image + f"\r\n--{BOUNDARY}--\r\n".encode(),
         f"multipart/form-data; boundary={BOUNDARY}",
     )
 
@@ -140,7 +140,7 @@ def load(
 
 
 def raw(bundle: Path, batch: int, seconds: float) -> float:
-    """Pictures a second of onnxruntime in a loop, with its defaults."""
+    """Images a second of onnxruntime in a loop, with its defaults."""
     session = onnxruntime.InferenceSession(bundle / "model.onnx", providers=["CPUExecutionProvider"])
     shape = session.get_inputs()[0].shape
     feed = {"images": np.zeros((batch, *shape[1:]), np.uint8)}
@@ -153,7 +153,7 @@ def raw(bundle: Path, batch: int, seconds: float) -> float:
 
 
 def own(bundle: Path) -> float:
-    """Milliseconds of one picture in onnxruntime alone on one thread, median."""
+    """Milliseconds of one image in onnxruntime alone on one thread, median."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(bundle / "model.onnx", options, providers=["CPUExecutionProvider"])
@@ -166,9 +166,9 @@ def own(bundle: Path) -> float:
     return statistics.median(times) * 1e3
 
 
-def batches(picture: bytes) -> dict[str, tuple[bytes, str, str, str]]:
-    """Requests of 64 pictures, in three forms: body, content type, path, one more header."""
-    pixels = np.asarray(Image.open(io.BytesIO(picture)))
+def batches(image: bytes) -> dict[str, tuple[bytes, str, str, str]]:
+    """Requests of 64 images, in three forms: body, content type, path, one more header."""
+    pixels = np.asarray(Image.open(io.BytesIO(image)))
     tensor = np.broadcast_to(pixels, (MANY, *pixels.shape)).tobytes()
     head = {
         "inputs": [
@@ -183,8 +183,8 @@ def batches(picture: bytes) -> dict[str, tuple[bytes, str, str, str]]:
     }
     text = json.dumps(head).encode()
     part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n'.encode()
-    form = b"".join([part + picture + b"\r\n"] * MANY) + f"--{BOUNDARY}--\r\n".encode()
-    several = json.dumps({"images": [base64.b64encode(picture).decode()] * MANY}).encode()
+    form = b"".join([part + image + b"\r\n"] * MANY) + f"--{BOUNDARY}--\r\n".encode()
+    several = json.dumps({"images": [base64.b64encode(image).decode()] * MANY}).encode()
     infer = "/v2/models/cifar10/infer"
     return {
         "tensor, V2 binary": (
@@ -209,7 +209,7 @@ def main() -> None:
     chosen = parser.parse_args()
     if not shutil.which("wrk"):
         raise SystemExit("wrk is not installed: apt-get install wrk")
-    picture = (ROOT / "examples" / "cat.jpg").read_bytes()
+    image = (ROOT / "examples" / "cat.jpg").read_bytes()
     results: dict[str, list[dict[int, dict[str, float]]]] = {}
     loops: list[tuple[float, float]] = []
     shares: dict[str, list[float]] = {}
@@ -220,16 +220,16 @@ def main() -> None:
         for server in servers(chosen.peers.absolute()):
             if chosen.only and server.name not in chosen.only:
                 continue
-            data, kind = body(server.form, picture)
+            data, kind = body(server.form, image)
             with running(server, bundle, data, kind):
                 load(64, 2, data, kind)  # warm
                 found = {connections: load(connections, chosen.seconds, data, kind) for connections in (64, 1)}
                 if server.name == "kernelscope":
                     above.append(found[1]["p50"] - own(bundle))
-                    for form, request in batches(picture).items():
+                    for form, request in batches(image).items():
                         measured = load(4, chosen.seconds, *request)
-                        pictures = MANY * measured["requests"] / measured["seconds"]
-                        shares.setdefault(form, []).append(pictures / raw(bundle, MANY, chosen.seconds / 2))
+                        images = MANY * measured["requests"] / measured["seconds"]
+                        shares.setdefault(form, []).append(images / raw(bundle, MANY, chosen.seconds / 2))
             results.setdefault(server.name, []).append(found)
             rate = found[64]["requests"] / found[64]["seconds"]
             print(f"turn {turn + 1}: {server.name:<14}{rate:8.0f}/s  {found}", file=sys.stderr)
@@ -240,9 +240,7 @@ def main() -> None:
         print(f"one connection, median above the model's own time: {middle:.2f} ms ({low:.2f}-{high:.2f})")
     for form, share in shares.items():
         low, high = min(share), max(share)
-        print(
-            f"{MANY} pictures a request, {form}: {statistics.median(share):.0%} ({low:.0%}-{high:.0%}) of onnxruntime"
-        )
+        print(f"{MANY} images a request, {form}: {statistics.median(share):.0%} ({low:.0%}-{high:.0%}) of onnxruntime")
 
 
 def print_table(results: dict[str, list[dict[int, dict[str, float]]]], loops: list[tuple[float, float]]) -> None:
@@ -255,7 +253,7 @@ def print_table(results: dict[str, list[dict[int, dict[str, float]]]], loops: li
         return [turn[64]["requests"] / turn[64]["seconds"] for turn in results[name]]
 
     first = next(iter(results))
-    print(f"onnxruntime alone: {shown([one for one, _ in loops])} pictures/s one by one, ", end="")
+    print(f"onnxruntime alone: {shown([one for one, _ in loops])} images/s one by one, ", end="")
     print(f"{shown([many for _, many in loops])} in batches of 32; medians (range) of {len(loops)} turns\n")
     print(
         f"| server | 64 connections, requests/s | {first} is faster by | p99 ms "

@@ -1,11 +1,11 @@
-"""Labelled pictures that are not CIFAR-10, made on disk, to train on as anyone would on their own.
+"""Labelled images that are not CIFAR-10, made on disk, to train on as anyone would on their own.
 
-python -m benchmarks.sets shapes pictures/shapes     six shapes at 128 pixels, JPEG, 900 to train and 300 to test
-python -m benchmarks.sets digits pictures/digits     scikit-learn's 1,797 handwritten digits at 32 pixels, PNG
-python -m benchmarks.sets many pictures/many         1,000 classes of ten pictures at 32 pixels, PNG
-python -m benchmarks.sets crops pictures/crops       300 crops of scikit-learn's two photographs, for `--unknown`
+python -m benchmarks.sets shapes images/shapes     six shapes at 128 pixels, JPEG, 900 to train and 300 to test
+python -m benchmarks.sets digits images/digits     scikit-learn's 1,797 handwritten digits at 32 pixels, PNG
+python -m benchmarks.sets many images/many         1,000 classes of ten images at 32 pixels, PNG
+python -m benchmarks.sets crops images/crops       300 crops of scikit-learn's two photographs, for `--unknown`
 
-kernelscope train --data pictures/shapes
+kernelscope train --data images/shapes
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-Picture = Image.Image
+Image = Image.Image
 SHAPES = ("circle", "cross", "ring", "square", "star", "triangle")
 
 
-def shapes() -> Iterator[tuple[str, Picture]]:
-    """One shape a picture, of any colour, size, place and turn, before a background of blurred noise."""
+def shapes() -> Iterator[tuple[str, Image]]:
+    """One shape an image, of any colour, size, place and turn, before a background of blurred noise."""
     rng = np.random.default_rng(0)
     for split, each in (("train", 150), ("test", 50)):
         for shape in SHAPES:
             for number in range(each):
                 small = rng.integers(0, 256, (int(rng.integers(3, 20)),) * 2 + (3,), np.uint8)
-                picture = Image.fromarray(small).resize((128, 128), Image.Resampling.BICUBIC)
+                image = Image.fromarray(small).resize((128, 128), Image.Resampling.BICUBIC)
                 middle, radius = rng.uniform(40, 88, 2), rng.uniform(14, 36)
                 colour = tuple(int(value) for value in rng.integers(0, 256, 3))
-                _draw(ImageDraw.Draw(picture), shape, middle, radius, rng.uniform(0, 2 * math.pi), colour)
-                yield f"{split}/{shape}/{number}.jpg", picture
+                _draw(ImageDraw.Draw(image), shape, middle, radius, rng.uniform(0, 2 * math.pi), colour)
+                yield f"{split}/{shape}/{number}.jpg", image
 
 
 def _draw(
@@ -66,7 +66,7 @@ def _draw(
         draw.polygon(points, fill=colour)
 
 
-def digits() -> Iterator[tuple[str, Picture]]:
+def digits() -> Iterator[tuple[str, Image]]:
     """Handwritten digits of 8 pixels, enlarged to 32."""
     from sklearn.datasets import load_digits
 
@@ -76,8 +76,8 @@ def digits() -> Iterator[tuple[str, Picture]]:
         yield f"{label}/{number}.png", small.resize((32, 32), Image.Resampling.BICUBIC).convert("RGB")
 
 
-def many() -> Iterator[tuple[str, Picture]]:
-    """A class is a pattern of four by four colours; its pictures are that, shifted, lit and made noisy."""
+def many() -> Iterator[tuple[str, Image]]:
+    """A class is a pattern of four by four colours; its images are that, shifted, lit and made noisy."""
     rng = np.random.default_rng(0)
     for label in range(1000):
         pattern = rng.integers(0, 256, (4, 4, 3)).repeat(8, 0).repeat(8, 1)
@@ -87,7 +87,7 @@ def many() -> Iterator[tuple[str, Picture]]:
             yield f"class-{label:04d}/{number}.png", Image.fromarray(noisy)
 
 
-def crops() -> Iterator[tuple[str, Picture]]:
+def crops() -> Iterator[tuple[str, Image]]:
     """Squares of 32 to 200 pixels from anywhere in the photographs of a temple and of a flower."""
     from sklearn.datasets import load_sample_images
 
@@ -113,14 +113,14 @@ def main() -> int:
         parser.error(f"{chosen.folder} is there already: give a new folder")
     count = 0
     try:
-        for name, picture in KINDS[chosen.kind]():
+        for name, image in KINDS[chosen.kind]():
             path = chosen.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(path)
+            image.save(path)
             count += 1
     except ModuleNotFoundError as error:
-        parser.error(f"{error.name} is not installed: it is where these pictures come from")
-    print(f"{count:,} pictures in {chosen.folder}")
+        parser.error(f"{error.name} is not installed: it is where these images come from")
+    print(f"{count:,} images in {chosen.folder}")
     return 0
 
 

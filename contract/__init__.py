@@ -1,1 +1,1 @@
-"""What training writes and serving reads: errors, pictures, bundles, the repository of bundles."""
+"""What training writes and serving reads: errors, images, bundles, the repository of bundles."""

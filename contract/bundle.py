@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from contract.errors import BundleError, BundleNotFound
-from contract.images import FITS, Fit
+from contract.preprocessing import RESIZE_MODES, ResizeMode
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """The format that this code writes; it reads this one and older ones."""
 
 MODEL: Final = "model.onnx"
@@ -43,14 +43,14 @@ class Card:
         name: the model's name, the folder above the version.
         labels: one name a class, in the order of the outputs.
         height, width: the input's size in pixels.
-        fit: how a picture that has another shape takes this one.
+        resize_mode: how an image that has another shape takes this one.
         temperature: what the logits are divided by, inside the graph, before the softmax (Guo et al. 2017).
-        unsure_below: an answer whose probability is lower is called unsure; fitted on held-out pictures and on pictures
+        unsure_below: an answer whose probability is lower is called unsure; fitted on held-out images and on images
             of nothing the model knows. 0 where it was not.
-        data: the labelled pictures: name, checksum, counts a split.
+        data: the labelled images: name, checksum, counts a split.
         training: recipe, seed, epochs, wall time in seconds, hardware, versions, commit.
-        accuracy: accuracy and calibration error in [0, 1] with the split and number of pictures they are from.
-        cost: parameters, multiply-adds a picture, bytes, latency in milliseconds.
+        accuracy: accuracy and calibration error in [0, 1] with the split and number of images they are from.
+        cost: parameters, multiply-adds an image, bytes, latency in milliseconds.
         created: when, ISO 8601, UTC.
         format: the bundle's format.
     """
@@ -59,7 +59,7 @@ class Card:
     labels: tuple[str, ...]
     height: int
     width: int
-    fit: Fit = "crop"
+    resize_mode: ResizeMode = "crop"
     temperature: float = 1.0
     unsure_below: float = 0.0
     data: dict[str, Any] = field(default_factory=dict)
@@ -93,6 +93,8 @@ class Card:
         version = raw.get("format", FORMAT)
         if not isinstance(version, int) or version > FORMAT:
             raise BundleError(f"{where} has format {version}; this version reads up to {FORMAT}: upgrade kernelscope")
+        if version == 1:
+            raw = _from_format_1(raw)
         known = {f.name for f in dataclasses.fields(cls)}
         try:
             card = cls(**{key: value for key, value in raw.items() if key in known})
@@ -117,8 +119,8 @@ class Card:
             value = getattr(self, side)
             if not isinstance(value, int) or not 1 <= value <= LARGEST_SIDE:
                 refuse(f"`{side}` must be a whole number of pixels, {LARGEST_SIDE} at most")
-        if self.fit not in FITS:
-            refuse(f"`fit` must be one of {', '.join(FITS)}")
+        if self.resize_mode not in RESIZE_MODES:
+            refuse(f"`resize_mode` must be one of {', '.join(RESIZE_MODES)}")
         if not isinstance(self.temperature, int | float) or not 0 < self.temperature <= _HOTTEST:
             refuse(f"`temperature` must be a number above 0, {_HOTTEST} at most")
         if not isinstance(self.unsure_below, int | float) or not 0 <= self.unsure_below <= 1:
@@ -128,7 +130,7 @@ class Card:
                 refuse(f"`{part}` must be an object")
         for split in ("train", "validation", "test"):
             if not isinstance(self.data.get(split, 0), int):
-                refuse(f"`data.{split}` must be a number of pictures")
+                refuse(f"`data.{split}` must be a number of images")
         shares = self.data.get("held_out", [0, 0])
         if not isinstance(shares, list | tuple) or len(shares) != 2 or not all(map(_is_share, shares)):
             refuse("`data.held_out` must hold two shares, 0 to 1")
@@ -177,6 +179,16 @@ def check_graph(of: Bundle, inputs: Iterable[Value], outputs: Iterable[Value]) -
     gives = given[PROBABILITIES].shape
     if isinstance(gives[-1], int) and gives[-1] != len(card.labels):
         raise BundleError(f"{where} gives {gives[-1]} classes; its card names {len(card.labels)}")
+
+
+def _from_format_1(raw: dict[str, Any]) -> dict[str, Any]:
+    """A card of format 1 in the names of format 2: `fit` is `resize_mode`, pictures are images."""
+    renamed = {"fit": "resize_mode", "pictures": "images", "pictures_per_second": "images_per_second"}
+
+    def new(part: Any) -> Any:
+        return {renamed.get(key, key): value for key, value in part.items()} if isinstance(part, dict) else part
+
+    return {key: new(value) for key, value in new(raw).items()} | {"format": FORMAT}
 
 
 def _is_share(value: object) -> bool:

@@ -2,12 +2,12 @@
 
 KernelscopeError             one line for a person; exit code 1
 ├── UsageError               the command or a setting is wrong; exit code 2
-├── PictureError             bytes that do not become a picture; has a `code` and an HTTP `status`
-│   ├── EmptyPicture         400 empty
-│   ├── PictureTooLarge      413 too_large
-│   ├── UnsupportedPicture   415 unsupported_picture
-│   └── UndecodablePicture   422 undecodable_picture
-├── DataError                labelled pictures that cannot be trained on
+├── ImageError             bytes that do not become an image; has a `code` and an HTTP `status`
+│   ├── EmptyImage         400 empty
+│   ├── ImageTooLarge      413 too_large
+│   ├── UnsupportedImage   415 unsupported_image
+│   └── UndecodableImage   422 undecodable_image
+├── DataError                labelled images that cannot be trained on
 └── BundleError              a bundle, or a repository of them, that cannot be read or written
     └── BundleNotFound       no such model or version
 """
@@ -29,48 +29,48 @@ class UsageError(KernelscopeError):
     exit_code = 2
 
 
-class PictureError(KernelscopeError):
-    """Bytes that do not become a picture.
+class ImageError(KernelscopeError):
+    """Bytes that do not become an image.
 
     Attributes:
         code: a short identifier for programs, the `error.code` of a REST reply.
         status: the HTTP status that says the same.
     """
 
-    code: ClassVar[str] = "picture"
+    code: ClassVar[str] = "image"
     status: ClassVar[int] = 422
 
 
-class EmptyPicture(PictureError):
+class EmptyImage(ImageError):
     """There are no bytes at all."""
 
     code = "empty"
     status = 400
 
 
-class PictureTooLarge(PictureError):
+class ImageTooLarge(ImageError):
     """More bytes or more pixels than allowed; raised before any pixel is decoded."""
 
     code = "too_large"
     status = 413
 
 
-class UnsupportedPicture(PictureError):
-    """Not a picture, or not of a type that is read here."""
+class UnsupportedImage(ImageError):
+    """Not an image, or not of a type that is read here."""
 
-    code = "unsupported_picture"
+    code = "unsupported_image"
     status = 415
 
 
-class UndecodablePicture(PictureError):
-    """A picture of a known type whose content is damaged or has no single frame."""
+class UndecodableImage(ImageError):
+    """An image of a known type whose content is damaged or has no single frame."""
 
-    code = "undecodable_picture"
+    code = "undecodable_image"
     status = 422
 
 
 class DataError(KernelscopeError):
-    """Labelled pictures that cannot be trained or evaluated on."""
+    """Labelled images that cannot be trained or evaluated on."""
 
 
 class BundleError(KernelscopeError):

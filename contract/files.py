@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from contract.errors import PictureTooLarge
-from contract.images import SUFFIXES
+from contract.errors import ImageTooLarge
+from contract.preprocessing import SUFFIXES
 
 LARGEST: Final = 256 * 2**20
-"""No file of a picture is larger, in bytes; what is, is not read into memory to find that out."""
+"""No file of an image is larger, in bytes; what is, is not read into memory to find that out."""
 
 
 def below(folder: Path) -> list[Path]:
@@ -33,19 +33,19 @@ def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
             yield from _walk(entry, (*above, here))
 
 
-def pictures(folder: Path) -> list[Path]:
-    """The files in a folder and those in it that are named as pictures are, sorted; raises what `below` raises."""
+def images(folder: Path) -> list[Path]:
+    """The files in a folder and those in it that are named as images are, sorted; raises what `below` raises."""
     return [path for path in below(folder) if path.suffix.lower() in SUFFIXES and path.is_file()]
 
 
 def contents(path: Path) -> bytes:
-    """A picture file's bytes.
+    """An image file's bytes.
 
     Raises:
-        PictureTooLarge: there are more than `LARGEST`.
+        ImageTooLarge: there are more than `LARGEST`.
         OSError: it cannot be read.
     """
     size = path.stat().st_size
     if size > LARGEST:
-        raise PictureTooLarge(f"{size:,} bytes are more than the {LARGEST:,} that a picture may have")
+        raise ImageTooLarge(f"{size:,} bytes are more than the {LARGEST:,} that an image may have")
     return path.read_bytes()

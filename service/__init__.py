@@ -1,1 +1,1 @@
-"""Pictures in, probabilities out, over HTTP. Never imports TensorFlow or anything of `training`."""
+"""Images in, probabilities out, over HTTP. Never imports TensorFlow or anything of `training`."""

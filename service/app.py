@@ -12,25 +12,26 @@ from contextlib import asynccontextmanager, suppress
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from contract.cpu import cores
 from contract.errors import KernelscopeError
 from contract.version import VERSION
-from service import refusals, traces
-from service.access import Access
-from service.cores import cores
-from service.crew import Crew
-from service.decoder import Decoder
-from service.keys import Keys
-from service.lane import Lane
-from service.metrics import Metrics
-from service.registry import Registry
+from service.http import errors
+from service.http.access_log import Access
+from service.http.auth import Keys
+from service.http.fast_route import Lane
+from service.inference.decoder import Decoder
+from service.inference.registry import Registry
+from service.observability import tracing
+from service.observability.metrics import Metrics
 from service.routes import health, open_inference, predict, tensorflow_serving
 from service.settings import Settings
 from service.state import State
+from service.worker_group import Crew
 
 log = logging.getLogger("kernelscope")
 
 DESCRIPTION = (
-    "Says what is in a picture. Every refusal is `{'error': {'code', 'message'}}` and says what would be right."
+    "Says what is in an image. Every refusal is `{'error': {'code', 'message'}}` and says what would be right."
 )
 
 
@@ -74,7 +75,7 @@ def create_app(settings: Settings, crew: Crew) -> FastAPI:
             state.registry.close()
 
     app = FastAPI(
-        title="Kernelscope", description=DESCRIPTION, version=VERSION, lifespan=life, telemetry=traces.telemetry()
+        title="Kernelscope", description=DESCRIPTION, version=VERSION, lifespan=life, telemetry=tracing.telemetry()
     )
     app.state.kernelscope = state
     app.router.routes.append(Lane("/predict", predict.predict))
@@ -82,7 +83,7 @@ def create_app(settings: Settings, crew: Crew) -> FastAPI:
     app.include_router(health.router)
     app.include_router(open_inference.router)
     app.include_router(tensorflow_serving.router)
-    refusals.install(app)
+    errors.install(app)
     if settings.api_keys:
         app.add_middleware(Keys, settings=settings)
     if settings.cors_origins:

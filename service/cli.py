@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from contract import files, images, repository
-from contract.errors import PictureError, UsageError
+from contract import files, preprocessing, repository
+from contract.errors import ImageError, UsageError
 
 _BATCH: Final = 64
 
@@ -25,7 +25,7 @@ def serve(arguments: list[str]) -> int:
 
     parser = argparse.ArgumentParser(
         prog="kernelscope serve",
-        description="Answer over HTTP what is in a picture.",
+        description="Answer over HTTP what is in an image.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:
   kernelscope serve                                   the shipped model on port 8000
@@ -55,10 +55,10 @@ then:
 
 
 def predict(arguments: list[str]) -> int:
-    """Classify picture files; returns the exit code: 1 where one of them could not be read."""
+    """Classify image files; returns the exit code: 1 where one of them could not be read."""
     parser = argparse.ArgumentParser(
         prog="kernelscope predict",
-        description="Say what is in picture files, without a server.",
+        description="Say what is in image files, without a server.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:
   kernelscope predict cat.jpg dog.png
@@ -66,7 +66,7 @@ def predict(arguments: list[str]) -> int:
   kernelscope predict 'photos/**/*.jpg' --models out --top-k 3""",
     )
     add = parser.add_argument
-    add("pictures", nargs="+", metavar="PICTURE", help="a picture, a folder of them, or a pattern")
+    add("images", nargs="+", metavar="IMAGE", help="an image, a folder of them, or a pattern")
     add(
         "--models",
         type=Path,
@@ -77,7 +77,7 @@ def predict(arguments: list[str]) -> int:
     add("--model", metavar="NAME", help="which of them (the only one, or cifar10)")
     add("--version", type=int, metavar="N", help="which version of it (the newest)")
     add("--top-k", type=int, default=3, metavar="K", help="classes to list (3)")
-    add("--json", action="store_true", help="one line of JSON a picture")
+    add("--json", action="store_true", help="one line of JSON an image")
     chosen = parser.parse_args(arguments)
     if chosen.top_k < 1:
         raise UsageError(f"--top-k is {chosen.top_k}; it must be 1 or more")
@@ -85,9 +85,9 @@ def predict(arguments: list[str]) -> int:
     root = chosen.models or Path(os.environ.get("KERNELSCOPE_MODELS") or repository.shipped())
     name = chosen.model or repository.default(list(repository.models(root)))
     of = repository.find(root, name, chosen.version)
-    paths = list(dict.fromkeys(_paths(chosen.pictures)))
+    paths = list(dict.fromkeys(_paths(chosen.images)))
 
-    from service.engine import Engine
+    from service.inference.engine import Engine
 
     engine = Engine(of)
     engine.warm(1)
@@ -96,9 +96,9 @@ def predict(arguments: list[str]) -> int:
     with _Answers(as_json=chosen.json, total=len(paths)) as answers:
         for start in range(0, len(paths), _BATCH):
             some = paths[start : start + _BATCH]
-            read = [_read(path, of.card.height, of.card.width, of.card.fit) for path in some]
-            pictures = [pixels for pixels in read if not isinstance(pixels, str)]
-            found = iter(engine.run(np.stack(pictures)).tolist() if pictures else [])
+            read = [_read(path, of.card.height, of.card.width, of.card.resize_mode) for path in some]
+            images = [pixels for pixels in read if not isinstance(pixels, str)]
+            found = iter(engine.run(np.stack(images)).tolist() if images else [])
             for path, pixels in zip(some, read, strict=True):
                 if isinstance(pixels, str):
                     failed += 1
@@ -114,9 +114,9 @@ def _paths(words: list[str]) -> Iterator[Path]:
     for word in words:
         path = Path(word)
         if word and path.is_dir():
-            inside = files.pictures(path)
+            inside = files.images(path)
             if not inside:
-                raise UsageError(f"{word} holds no pictures ({' '.join(images.SUFFIXES)})")
+                raise UsageError(f"{word} holds no images ({' '.join(preprocessing.SUFFIXES)})")
             yield from inside
         elif word and path.is_file():
             yield path
@@ -129,10 +129,10 @@ def _paths(words: list[str]) -> Iterator[Path]:
             yield from _paths(matched)
 
 
-def _read(path: Path, height: int, width: int, fit: images.Fit) -> images.Pixels | str:
+def _read(path: Path, height: int, width: int, resize_mode: preprocessing.ResizeMode) -> preprocessing.Pixels | str:
     try:
-        return images.read(files.contents(path), height, width, fit)
-    except PictureError as error:
+        return preprocessing.read(files.contents(path), height, width, resize_mode)
+    except ImageError as error:
         return str(error)
     except OSError as error:
         return error.strerror or str(error)
@@ -149,7 +149,7 @@ class _Answers:
         self._console = Console(highlight=False, soft_wrap=True)
         errors = Console(stderr=True)
         self._progress = Progress(console=errors, transient=True, disable=not errors.is_terminal or total <= _BATCH)
-        self._task = self._progress.add_task("pictures", total=total)
+        self._task = self._progress.add_task("images", total=total)
 
     def __enter__(self) -> _Answers:
         self._progress.start()

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-_PICTURE: Final = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mOoAAAAegB5HunP9gAAAABJRU5ErkJggg=="
+_IMAGE: Final = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mOoAAAAegB5HunP9gAAAABJRU5ErkJggg=="
 """One grey pixel as a PNG, for examples that every model answers."""
 
-Base64Text = Annotated[str, Field(description="an encoded picture in base64, with or without a data: prefix")]
+Base64Text = Annotated[str, Field(description="an encoded image in base64, with or without a data: prefix")]
 
 
 def _example(**content: Any) -> ConfigDict:
@@ -27,18 +27,18 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class PictureRequest(_Request):
-    """One picture as JSON."""
+class ImageRequest(_Request):
+    """One image as JSON."""
 
-    model_config = _example(image=_PICTURE)
+    model_config = _example(image=_IMAGE)
 
     image: Base64Text
 
 
-class PicturesRequest(_Request):
-    """Several pictures as JSON."""
+class ImagesRequest(_Request):
+    """Several images as JSON."""
 
-    model_config = _example(images=[_PICTURE])
+    model_config = _example(images=[_IMAGE])
 
     images: list[Base64Text]
 
@@ -52,7 +52,7 @@ class Answer(BaseModel):
 
 
 class Prediction(BaseModel):
-    """What is in one picture: the likeliest class, and the likeliest few in order."""
+    """What is in one image: the likeliest class, and the likeliest few in order."""
 
     model: str
     version: int
@@ -77,7 +77,7 @@ class ErrorReply(BaseModel):
 
 
 class BatchPrediction(BaseModel):
-    """What is in each picture, in the order they were sent; an `error` in place of a picture that cannot be read."""
+    """What is in each image, in the order they were sent; an `error` in place of an image that cannot be read."""
 
     model: str
     version: int
@@ -127,7 +127,7 @@ class Health(BaseModel):
     version: str
     uptime_seconds: float
     models: dict[str, list[int]]
-    waiting_pictures: int
+    waiting_images: int
     processes: int
 
 
@@ -149,12 +149,12 @@ class InferInputParameters(BaseModel):
 
 
 class InferInput(BaseModel):
-    """Pictures: pixels or encoded ones."""
+    """Images: pixels or encoded ones."""
 
     name: Literal["images"]
-    datatype: Literal["UINT8", "BYTES"] = Field(description="UINT8: pixels; BYTES: encoded pictures")
+    datatype: Literal["UINT8", "BYTES"] = Field(description="UINT8: pixels; BYTES: encoded images")
     shape: list[Annotated[int, Field(ge=1, le=2**31 - 1)]] = Field(
-        description="[N, H, W, 3] of pixels, [N] of encoded pictures"
+        description="[N, H, W, 3] of pixels, [N] of encoded images"
     )
     data: list[Any] | None = Field(
         None,
@@ -188,9 +188,9 @@ class InferParameters(BaseModel):
 
 
 class InferRequest(BaseModel):
-    """Pictures to be classified."""
+    """Images to be classified."""
 
-    model_config = _example(inputs=[{"name": "images", "shape": [1], "datatype": "BYTES", "data": [_PICTURE]}])
+    model_config = _example(inputs=[{"name": "images", "shape": [1], "datatype": "BYTES", "data": [_IMAGE]}])
 
     id: str | None = Field(None, description="comes back with the reply")
     parameters: InferParameters | None = None
@@ -208,7 +208,7 @@ class InferredOutput(BaseModel):
 
 
 class InferReply(BaseModel):
-    """What is in the pictures."""
+    """What is in the images."""
 
     model_name: str
     model_version: str
@@ -243,28 +243,28 @@ class ProtocolError(BaseModel):
 # --- TensorFlow Serving
 
 _Byte = Annotated[int, Field(ge=0, le=255)]
-_Pixels = Annotated[list[list[list[_Byte]]], Field(description="one picture's pixels, [H, W, 3]")]
+_Pixels = Annotated[list[list[list[_Byte]]], Field(description="one image's pixels, [H, W, 3]")]
 
 
-class EncodedPicture(BaseModel):
-    """An encoded picture."""
+class EncodedImage(BaseModel):
+    """An encoded image."""
 
     b64: str = Field(description="base64")
 
 
-class NamedPicture(BaseModel):
-    """A picture under the name of the model's input."""
+class NamedImage(BaseModel):
+    """An image under the name of the model's input."""
 
-    images: EncodedPicture | _Pixels
-
-
-class NamedPictures(BaseModel):
-    """Pictures under the name of the model's input."""
-
-    images: EncodedPicture | Annotated[list[EncodedPicture | _Pixels], Field(min_length=1)]
+    images: EncodedImage | _Pixels
 
 
-_Pictures = Annotated[list[EncodedPicture | NamedPicture | _Pixels], Field(min_length=1)]
+class NamedImages(BaseModel):
+    """Images under the name of the model's input."""
+
+    images: EncodedImage | Annotated[list[EncodedImage | _Pixels], Field(min_length=1)]
+
+
+_Images = Annotated[list[EncodedImage | NamedImage | _Pixels], Field(min_length=1)]
 
 
 class _PredictRequest(BaseModel):
@@ -272,27 +272,27 @@ class _PredictRequest(BaseModel):
 
 
 class RowRequest(_PredictRequest):
-    """Pictures one by one."""
+    """Images one by one."""
 
-    model_config = _example(instances=[{"b64": _PICTURE}])
+    model_config = _example(instances=[{"b64": _IMAGE}])
 
-    instances: EncodedPicture | _Pictures
+    instances: EncodedImage | _Images
 
 
 class ColumnRequest(_PredictRequest):
-    """Pictures as the model's input."""
+    """Images as the model's input."""
 
-    inputs: NamedPictures | EncodedPicture | _Pictures
+    inputs: NamedImages | EncodedImage | _Images
 
 
 class RowReply(BaseModel):
-    """Each picture's probabilities."""
+    """Each image's probabilities."""
 
     predictions: list[list[float]]
 
 
 class ColumnReply(BaseModel):
-    """The model's output: each picture's probabilities."""
+    """The model's output: each image's probabilities."""
 
     outputs: list[list[float]]
 

@@ -14,12 +14,13 @@ from types import FrameType
 
 import uvicorn
 
-from service import logs, sockets
+from service import sockets
 from service.app import create_app
-from service.crew import READY, Crew
-from service.protocol import Protocol
+from service.http.connection import Protocol
+from service.observability import log_setup
 from service.settings import Settings
 from service.state import State
+from service.worker_group import READY, Crew
 
 log = logging.getLogger("kernelscope")
 
@@ -117,7 +118,7 @@ def serve(settings: Settings) -> int:
         UsageError: the address cannot be listened on.
         BundleError: a model cannot be served.
     """
-    logs.configure(settings.log_format)
+    log_setup.configure(settings.log_format)
     with sockets.listen(settings.host, settings.port) as opened:
         code = work(settings, opened, Crew())
     log.info("stopped")

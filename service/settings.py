@@ -10,9 +10,9 @@ from typing import Final, Literal
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from contract import images, repository
+from contract import preprocessing, repository
+from contract.cpu import cores
 from contract.errors import UsageError
-from service.cores import cores
 
 _MOST_WORKERS: Final = 8
 
@@ -38,13 +38,13 @@ class Settings(BaseSettings):
     top_k: int = Field(5, ge=1, description="classes listed in a reply unless the request says how many")
     threads: int = Field(0, ge=0, description="onnxruntime threads a model and process; 0 for its share of the cores")
     providers: str = Field("cpu", description="what to compute on, in order: cpu, cuda, tensorrt, openvino")
-    max_batch_size: int = Field(32, ge=1, le=1024, description="pictures run through a model at once")
-    max_queue: int = Field(1024, ge=1, description="pictures that may wait for a model before requests are refused")
+    max_batch_size: int = Field(32, ge=1, le=1024, description="images run through a model at once")
+    max_queue: int = Field(1024, ge=1, description="images that may wait for a model before requests are refused")
     max_queue_delay: float = Field(0.0, ge=0, le=1, description="seconds a free model waits for a fuller batch")
     timeout: float = Field(30.0, gt=0, le=3600, description="seconds that a request may take unless it says how long")
     max_body: int = Field(16 * 2**20, ge=1024, description="bytes of a request's body")
-    max_pixels: int = Field(images.MAX_PIXELS, ge=1, description="width times height of a picture")
-    max_pictures: int = Field(256, ge=1, description="pictures in one request to /predict/batch")
+    max_pixels: int = Field(preprocessing.MAX_PIXELS, ge=1, description="width times height of an image")
+    max_images: int = Field(256, ge=1, description="images in one request to /predict/batch")
     api_keys: str = Field("", description="keys, separated by commas, of which a request must send one; none if empty")
     admin_key: str = Field("", description="key that loading and unloading models takes; refused if empty")
     cors_origins: str = Field("", description="origins, separated by commas, whose pages may ask; none if empty")

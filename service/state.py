@@ -12,12 +12,12 @@ from fastapi import Request
 
 from contract import repository
 from contract.errors import BundleError, KernelscopeError
-from service.crew import Crew, Message
-from service.decoder import Decoder
-from service.metrics import Loaded, Metrics
-from service.registry import Registry
-from service.served import Served, Stats
+from service.inference.decoder import Decoder
+from service.inference.loaded_model import Served, Stats
+from service.inference.registry import Registry
+from service.observability.metrics import Loaded, Metrics
 from service.settings import Settings
+from service.worker_group import Crew, Message
 
 _LOAD_PATIENCE = 120.0
 """Seconds that another process of the crew has for loading a model."""
@@ -78,7 +78,7 @@ class State:
     # --- what all processes of the crew say together
 
     async def health(self) -> tuple[Status, int]:
-        """Where the crew is, which is ready once every process is; and how many pictures wait."""
+        """Where the crew is, which is ready once every process is; and how many images wait."""
         answers = await self.crew.ask({"ask": "status"})
         statuses = [self.status, *("starting" if one is None else one["status"] for one in answers)]
         waiting = self._waiting() + sum(one["waiting"] for one in answers if one)

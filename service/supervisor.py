@@ -22,13 +22,14 @@ from typing import Final
 
 from contract import repository
 from contract.errors import KernelscopeError
-from service import crew, logs, sockets
-from service.crew import Crew
+from service import sockets, worker_group
+from service.observability import log_setup
 from service.settings import Settings
+from service.worker_group import Crew
 
 log = logging.getLogger("kernelscope")
 
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, crew.READY)
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, worker_group.READY)
 _BREATH: Final = 1.0
 """Seconds between two starts of a process that dies again and again."""
 _GRACE: Final = 5.0
@@ -41,7 +42,7 @@ def serve(settings: Settings) -> int:
     Raises:
         KernelscopeError: what one of them cannot start with; none is left then.
     """
-    logs.configure(settings.log_format)
+    log_setup.configure(settings.log_format)
     folder = Path(tempfile.mkdtemp(prefix="kernelscope-"))
     with sockets.listen(settings.host, settings.port) as opened:
         try:
@@ -79,7 +80,7 @@ class _Supervisor:
             if number == signal.SIGCHLD:
                 for crew_number, status in self._reap():
                     self._mourn(crew_number, status)
-            if number == crew.READY and not self._serving and all(map(self._is_ready, self._pids)):
+            if number == worker_group.READY and not self._serving and all(map(self._is_ready, self._pids)):
                 self._serving = True
                 names = ", ".join(repository.models(self._settings.models))
                 where, count = sockets.url(self._socket), self._settings.workers
@@ -95,7 +96,7 @@ class _Supervisor:
         return found.si_signo if found else None
 
     def _start(self, number: int) -> None:
-        crew.place(self._folder, number).unlink(missing_ok=True)
+        worker_group.place(self._folder, number).unlink(missing_ok=True)
         self._started[number] = time.monotonic()
         sys.stdout.flush()
         pid = os.fork()
@@ -104,7 +105,7 @@ class _Supervisor:
         self._pids[number] = pid
 
     def _is_ready(self, number: int) -> bool:
-        return crew.place(self._folder, number).exists()
+        return worker_group.place(self._folder, number).exists()
 
     def _reap(self) -> list[tuple[int, int]]:
         """Numbers and exit codes of those that have ended."""

@@ -4,17 +4,17 @@ import keras
 import numpy as np
 
 from benchmarks.ablation import Plain, variants
-from training import networks
+from training.networks import architectures
 from training.recipes import FAST
 
 
-def first_kernel(network: networks.Whitened) -> tuple[np.ndarray, np.ndarray, bool]:
+def first_kernel(network: architectures.Whitened) -> tuple[np.ndarray, np.ndarray, bool]:
     """As it is built, as whitening leaves it, and whether it is trained."""
     keras.utils.set_random_seed(0)
     model = network.build((32, 32), 4)
     kernel = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)).kernel
     built = keras.ops.convert_to_numpy(kernel).copy()
-    networks.whiten(model, np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8))
+    architectures.whiten(model, np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8))
     return built, keras.ops.convert_to_numpy(kernel), any(one is kernel for one in model.trainable_variables)
 
 

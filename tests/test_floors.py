@@ -5,12 +5,13 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
-from tests.tiny import class_folder
+from tests.support.images import class_folder
+from tests.support.server import ROOT
 
 BLOCK = """
 import sys
@@ -27,6 +28,7 @@ ALLOWED = {
         "contract", "service", "numpy", "fastapi", "starlette", "uvicorn", "onnxruntime", "pydantic",
         "pydantic_settings", "prometheus_client", "simplejpeg", "opentelemetry", "rich", "PIL",
     },
+    "kernelscope": {"contract", "kernelscope"},
     "training": {
         "contract", "training", "numpy", "PIL", "keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "rich",
         "tensorboard", "matplotlib", "torch",
@@ -56,16 +58,16 @@ def test_a_floor_imports_what_it_may(floor: str) -> None:
 
 
 def test_tensorflow_is_imported_by_export_and_convolution_alone() -> None:
-    users = {path.name for path in (ROOT / "training").glob("*.py") if {"tensorflow", "tf2onnx"} & imports(path)}
-    assert users == {"convolution.py", "export.py"}
+    users = {path.name for path in (ROOT / "training").rglob("*.py") if {"tensorflow", "tf2onnx"} & imports(path)}
+    assert users == {"convolution.py", "to_onnx.py"}
 
 
 def test_predicting_and_serving_need_no_training_packages() -> None:
     absent = {"tensorflow", "keras", "tf2onnx", "onnx", "tensorboard", "training"}
     done = without(
         absent,
-        "import kernelscope, service.app, service.server\n"
-        "sys.exit(kernelscope.main(['predict', 'examples/cat.jpg', '--json']))",
+        "import service.app, service.server\nfrom kernelscope import cli\n"
+        "sys.exit(cli.main(['predict', 'examples/cat.jpg', '--json']))",
     )
     assert done.returncode == 0, done.stderr
     assert '"label": "cat"' in done.stdout
@@ -77,13 +79,24 @@ def test_training_needs_no_serving_packages(tmp_path: Path, monkeypatch: pytest.
     words = ["train", "--data", tmp_path / "colours", "--output", tmp_path / "out", "--run", tmp_path / "run"]
     done = without(
         {"fastapi", "starlette", "uvicorn", "pydantic", "prometheus_client", "simplejpeg", "service"},
-        f"import kernelscope; sys.exit(kernelscope.main({[*map(str, words), '--epochs', '1', '--batch-size', '16']}))",
+        f"from kernelscope import cli; sys.exit(cli.main({[*map(str, words), '--epochs', '1', '--batch-size', '16']}))",
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "out" / "colours" / "1" / "model.onnx").is_file()
 
 
 def test_a_missing_package_is_one_line() -> None:
-    done = without({"keras"}, "import kernelscope; sys.exit(kernelscope.main(['train']))")
+    done = without({"keras"}, "from kernelscope import cli; sys.exit(cli.main(['train']))")
     assert done.returncode == 1
     assert done.stderr == "kernelscope train: keras is not installed: pip install 'kernelscope[train]'\n"
+
+
+def test_the_distribution_holds_every_package() -> None:
+    """A package that is missing from pyproject.toml works in a checkout and is missing once installed."""
+    there = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for floor in ALLOWED
+        for path in (ROOT / floor).rglob("__init__.py")
+    }
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert set(listed) == {*there, "kernelscope_models"}

@@ -4,8 +4,8 @@ import subprocess
 
 import pytest
 
-import kernelscope
-from tests.conftest import ROOT, command
+from kernelscope import cli
+from tests.support.server import ROOT, command
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -15,11 +15,11 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
 def test_help_lists_every_command() -> None:
     done = run("--help")
     assert done.returncode == 0
-    assert all(name in done.stdout for name in kernelscope.ROOMS)
+    assert all(name in done.stdout for name in cli.COMMANDS)
     assert run().returncode == 2
 
 
-@pytest.mark.parametrize("name", kernelscope.ROOMS)
+@pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_has_help_with_examples(name: str) -> None:
     done = run(name, "--help")
     assert done.returncode == 0, done.stderr
@@ -29,7 +29,7 @@ def test_every_command_has_help_with_examples(name: str) -> None:
 def test_an_unknown_command_is_one_line() -> None:
     done = run("sreve")
     assert done.returncode == 2
-    names = ", ".join(kernelscope.ROOMS)
+    names = ", ".join(cli.COMMANDS)
     assert done.stderr == f"kernelscope: there is no command 'sreve': use one of {names}\n"
 
 
@@ -38,7 +38,7 @@ def test_version() -> None:
 
 
 def test_a_reader_that_leaves_is_no_mistake() -> None:
-    words = " ".join(command("predict", *(["examples/pictures"] * 40), "--json"))
+    words = " ".join(command("predict", *(["examples/images"] * 40), "--json"))
     shell = ["bash", "-c", f"set -o pipefail; {words} | head -1"]
     done = subprocess.run(shell, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stderr == ""

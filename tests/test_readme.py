@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable
 
 from contract import bundle
-from tests.conftest import ROOT, SHIPPED, Server, command
+from tests.support.server import ROOT, SHIPPED, Server, command
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -44,7 +44,7 @@ def test_the_table_of_predictions() -> None:
 
 def test_the_shipped_model_is_as_good_as_it_says() -> None:
     card = bundle.read(SHIPPED).card
-    assert card.accuracy["pictures"] == 10_000
+    assert card.accuracy["images"] == 10_000
     assert card.accuracy["split"] == "test"
     assert card.accuracy["accuracy"] >= 0.905
     assert f"**{card.accuracy['accuracy'] * 100:.2f} %**" in README

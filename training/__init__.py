@@ -1,4 +1,4 @@
-"""Labelled pictures in, a bundle out. Keras 3 throughout; TensorFlow itself only in `export`, and where it computes."""
+"""Labelled images in, a bundle out. Keras 3 throughout; TensorFlow itself only in `export`, and where it computes."""
 
 import os
 

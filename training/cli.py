@@ -31,7 +31,8 @@ def train(arguments: list[str]) -> int:
 
     _check_backend()
     with _quiet():
-        from training import fit, job, machine, recipes
+        from training import pipeline, provenance, recipes
+        from training.loop import trainer
 
     recipe = recipes.find(chosen.recipe)
     if chosen.no_flip:
@@ -39,8 +40,8 @@ def train(arguments: list[str]) -> int:
     console = Console()
     name = repository.check_name(chosen.name or _word(chosen.data))
     run = chosen.run or Path("runs") / f"{name}-{recipe.name}"
-    precision = machine.best_precision() if chosen.precision == "auto" else chosen.precision
-    options = fit.Options(
+    precision = provenance.best_precision() if chosen.precision == "auto" else chosen.precision
+    options = trainer.Options(
         epochs=chosen.epochs,
         batch_size=chosen.batch_size,
         seed=chosen.seed,
@@ -50,15 +51,15 @@ def train(arguments: list[str]) -> int:
         teacher=bundle.read(chosen.teacher) if chosen.teacher else None,
     )
     try:
-        made = job.run(
-            job.Job(
+        made = pipeline.run(
+            pipeline.Job(
                 recipe=recipe,
                 source=chosen.data,
                 output=chosen.output,
                 run=run,
                 name=name,
                 size=chosen.size,
-                fit=chosen.fit,
+                resize_mode=chosen.resize_mode,
                 validation_fraction=chosen.validation_fraction,
                 options=options,
                 resume=chosen.resume,
@@ -67,14 +68,14 @@ def train(arguments: list[str]) -> int:
             ),
             console,
         )
-    except fit.Interrupted as stopped:
+    except trainer.Interrupted as stopped:
         again = shlex.join(["kernelscope", "train", *(a for a in arguments if a != "--resume"), "--resume"])
         console.print(f"\n{stopped}; to go on:\n  {again}", highlight=False, markup=False, soft_wrap=True)
         return stopped.exit_code
     accuracy = made.card.accuracy
     console.print(
-        f"[green]{accuracy['accuracy']:.2%}[/] of {accuracy['pictures']:,} {accuracy['split']} pictures right; "
-        f"calibration error {accuracy['calibration_error']:.2%}; {made.card.cost['latency_ms']} ms a picture\n"
+        f"[green]{accuracy['accuracy']:.2%}[/] of {accuracy['images']:,} {accuracy['split']} images right; "
+        f"calibration error {accuracy['calibration_error']:.2%}; {made.card.cost['latency_ms']} ms an image\n"
         f"published as {escape(str(made.folder))}; to serve it:\n"
         f"  kernelscope serve --models {escape(shlex.quote(str(chosen.output)))}",
         highlight=False,
@@ -84,7 +85,7 @@ def train(arguments: list[str]) -> int:
 
 
 def evaluate(arguments: list[str]) -> int:
-    """Score a bundle on labelled pictures; returns the exit code."""
+    """Score a bundle on labelled images; returns the exit code."""
     chosen = parsers.evaluate().parse_args(arguments)
 
     from rich.console import Console
@@ -92,14 +93,15 @@ def evaluate(arguments: list[str]) -> int:
     from rich.table import Table
 
     from contract import bundle
-    from training import data, evaluate
-    from training.progress import counting
+    from training.data import dataset
+    from training.evaluation import evaluate
+    from training.loop.progress import counting
 
     of = bundle.read(chosen.bundle)
     console = Console()
-    with counting(Console(stderr=True), "reading pictures") as progress:
-        pictures = data.load_for(of.card, chosen.data, progress)
-    name, split = data.choose(pictures, chosen.split, of.card)
+    with counting(Console(stderr=True), "reading images") as progress:
+        images = dataset.load_for(of.card, chosen.data, progress)
+    name, split = dataset.choose(images, chosen.split, of.card)
     with counting(Console(stderr=True), f"the {name} split") as progress:
         score = evaluate.evaluate(of, split, name, progress)
     if chosen.json:
@@ -107,21 +109,21 @@ def evaluate(arguments: list[str]) -> int:
         return 0
     low, high = score.interval
     console.print(
-        f"[bold]{score.accuracy:.2%}[/] of {score.pictures:,} pictures of the {name} split right "
+        f"[bold]{score.accuracy:.2%}[/] of {score.images:,} images of the {name} split right "
         f"(95 % interval {low:.2%} to {high:.2%})\n"
         f"calibration error {score.calibration_error:.2%} (before the temperature {score.uncalibrated_error:.2%}), "
         f"cross-entropy {score.cross_entropy:.4f}",
         highlight=False,
         soft_wrap=True,
     )
-    if pictures.skipped:
+    if images.skipped:
         console.print(
-            f"[yellow]skipped[/] {len(pictures.skipped):,} pictures, such as {escape(pictures.skipped[0])}",
+            f"[yellow]skipped[/] {len(images.skipped):,} images, such as {escape(images.skipped[0])}",
             highlight=False,
             soft_wrap=True,
         )
-    if data.trained_on(of.card, pictures) and name in ("train", "all"):
-        console.print("[yellow]it was trained on these pictures, or on most of them[/]", highlight=False)
+    if dataset.trained_on(of.card, images) and name in ("train", "all"):
+        console.print("[yellow]it was trained on these images, or on most of them[/]", highlight=False)
     table = Table("class", "right", "most often taken for", box=None)
     for row, label in enumerate(of.card.labels):
         mistakes = score.confusion[row].copy()
@@ -129,14 +131,14 @@ def evaluate(arguments: list[str]) -> int:
         worst = mistakes.argmax()
         taken = f"{escape(of.card.labels[worst])} ({mistakes[worst]})" if mistakes[worst] else ""
         table.add_row(
-            escape(label), f"{score.per_class[label]:.1%}" if label in score.per_class else "no pictures", taken
+            escape(label), f"{score.per_class[label]:.1%}" if label in score.per_class else "no images", taken
         )
     console.print(table)
     return 0
 
 
 def compare(arguments: list[str]) -> int:
-    """Set two bundles side by side on the same pictures; returns the exit code."""
+    """Set two bundles side by side on the same images; returns the exit code."""
     chosen = parsers.compare().parse_args(arguments)
 
     from rich.console import Console
@@ -144,11 +146,11 @@ def compare(arguments: list[str]) -> int:
     from rich.table import Table
 
     from contract import bundle
-    from training import compare
-    from training.progress import counting
+    from training.evaluation import compare
+    from training.loop.progress import counting
 
     both = bundle.read(chosen.first), bundle.read(chosen.second)
-    with counting(Console(stderr=True), "reading pictures") as progress:
+    with counting(Console(stderr=True), "reading images") as progress:
         found = compare.compare(*both, chosen.data, chosen.split, progress)
     if chosen.json:
         print(json.dumps(found.describe()))
@@ -163,16 +165,16 @@ def compare(arguments: list[str]) -> int:
             for low, high in [score.interval]
         ),
     )
-    table.add_row("right alone", *(f"{count:,} pictures" for count in found.only))
+    table.add_row("right alone", *(f"{count:,} images" for count in found.only))
     table.add_row("calibration error", *(f"{score.calibration_error:.2%}" for score in found.scores))
-    table.add_row("one picture, one thread", *(f"{value:.2f} ms" for value in found.speed.milliseconds))
+    table.add_row("one image, one thread", *(f"{value:.2f} ms" for value in found.speed.milliseconds))
     table.add_row("model", *(f"{size / 1e6:.2f} MB" for size in found.size))
     table.add_row("type", *(escape(str(of.card.cost.get("dtype", ""))) for of in both))
     console.print(table)
     middle, low, high = found.difference
     sure = "more than chance" if found.p_value < 0.05 else "no more than chance may bring"
     console.print(
-        f"on {found.scores[0].pictures:,} pictures of the {found.scores[0].split} split the second is right "
+        f"on {found.scores[0].images:,} images of the {found.scores[0].split} split the second is right "
         f"{100 * middle:+.2f} points as often (95 % interval {100 * low:+.2f} to {100 * high:+.2f}; "
         f"McNemar's exact test: p = {found.p_value:.2g}, {sure}), and {found.speed.ratio:.2f} times as fast "
         f"({found.speed.spread[0]:.2f} to {found.speed.spread[1]:.2f})",
@@ -192,7 +194,7 @@ def quantize(arguments: list[str]) -> int:
 
     _check_backend()
     with _quiet():
-        from training import quantize
+        from training.export import quantize
 
     console = Console()
     made = quantize.run(
@@ -205,8 +207,8 @@ def quantize(arguments: list[str]) -> int:
     )
     accuracy, cost = made.card.accuracy, made.card.cost
     console.print(
-        f"[green]{accuracy['accuracy']:.2%}[/] of {accuracy['pictures']:,} {accuracy['split']} pictures right; "
-        f"{cost['latency_ms']} ms a picture, {cost['bytes']:,} bytes\n"
+        f"[green]{accuracy['accuracy']:.2%}[/] of {accuracy['images']:,} {accuracy['split']} images right; "
+        f"{cost['latency_ms']} ms an image, {cost['bytes']:,} bytes\n"
         f"published as {escape(str(made.folder))}",
         highlight=False,
         soft_wrap=True,
@@ -222,7 +224,7 @@ def _command(name: str, arguments: list[str]) -> str:
 
 def _word(source: str) -> str:
     """A name for a model, from where its data are."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", Path(os.path.abspath(source)).name.split(".")[0]).strip("-") or "pictures"
+    return re.sub(r"[^A-Za-z0-9]+", "-", Path(os.path.abspath(source)).name.split(".")[0]).strip("-") or "images"
 
 
 def _check_backend() -> None:

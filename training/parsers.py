@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from contract.images import FITS
+from contract.preprocessing import RESIZE_MODES
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600}
 
@@ -16,11 +16,11 @@ def train() -> argparse.ArgumentParser:
     """Of `kernelscope train`."""
     parser = argparse.ArgumentParser(
         prog="kernelscope train",
-        description="Train a network on labelled pictures, export it to ONNX, and publish it as a bundle.",
+        description="Train a network on labelled images, export it to ONNX, and publish it as a bundle.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:
   kernelscope train                                   CIFAR-10, the recipe 'fast'
-  kernelscope train --data my-pictures/               a folder with one folder a class
+  kernelscope train --data my-images/               a folder with one folder a class
   kernelscope train --data pets.tar.xz --time-budget 30m
   kernelscope train --recipe seed --data cifar10.zip --epochs 64 --resume""",
     )
@@ -31,8 +31,8 @@ def train() -> argparse.ArgumentParser:
     add("--name", help="the model's name (that of the data)")
     add("--run", type=Path, metavar="DIR", help="for checkpoints and logs (runs/<name>-<recipe>)")
     add("--resume", action="store_true", help="go on with the run in that folder; start it if there is none")
-    add("--epochs", type=_positive, metavar="N", help="passes over the pictures (the recipe's; more where few)")
-    add("--batch-size", type=_positive, metavar="N", help="pictures a step (the recipe's; less where few)")
+    add("--epochs", type=_positive, metavar="N", help="passes over the images (the recipe's; more where few)")
+    add("--batch-size", type=_positive, metavar="N", help="images a step (the recipe's; less where few)")
     add(
         "--patience",
         type=_natural,
@@ -47,15 +47,20 @@ def train() -> argparse.ArgumentParser:
         metavar="TIME",
         help="train for 90s, 30m or 2h at most, schedule included; what follows takes a minute more",
     )
-    add("--size", type=_size, metavar="HxW", help="bring pictures to this size (their own, 224 at most)")
-    add("--fit", choices=FITS, default="crop", help="how a picture of another shape takes that size (crop)")
-    add("--no-flip", action="store_true", help="never mirror pictures: where left and right tell classes apart")
+    add("--size", type=_size, metavar="HxW", help="bring images to this size (their own, 224 at most)")
+    add(
+        "--resize-mode",
+        choices=RESIZE_MODES,
+        default="crop",
+        help="how an image of another shape takes that size (crop)",
+    )
+    add("--no-flip", action="store_true", help="never mirror images: where left and right tell classes apart")
     add(
         "--validation-fraction",
         type=float,
         default=0.1,
         metavar="F",
-        help="share of the pictures that choices are made by; where there is no test split, as many to test (0.1)",
+        help="share of the images that choices are made by; where there is no test split, as many to test (0.1)",
     )
     _add_unknown(parser)
     add(
@@ -71,7 +76,7 @@ def evaluate() -> argparse.ArgumentParser:
     """Of `kernelscope evaluate`."""
     parser = argparse.ArgumentParser(
         prog="kernelscope evaluate",
-        description="Score a bundle on labelled pictures, decoded and run as in service.",
+        description="Score a bundle on labelled images, decoded and run as in service.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:
   kernelscope evaluate models/cifar10/1 --data cifar10
@@ -79,7 +84,7 @@ def evaluate() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("bundle", type=Path, help="a folder models/<name>/<version>")
-    _add_pictures(parser)
+    _add_images(parser)
     return parser
 
 
@@ -87,7 +92,7 @@ def compare() -> argparse.ArgumentParser:
     """Of `kernelscope compare`."""
     parser = argparse.ArgumentParser(
         prog="kernelscope compare",
-        description="Set two bundles side by side on the same labelled pictures: accuracy, calibration, speed, size.",
+        description="Set two bundles side by side on the same labelled images: accuracy, calibration, speed, size.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:
   kernelscope compare models/cifar10/1 models/cifar10/2 --data cifar10
@@ -96,7 +101,7 @@ def compare() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("first", type=Path, metavar="A", help="a folder models/<name>/<version>")
     add("second", type=Path, metavar="B", help="another, of the same classes")
-    _add_pictures(parser)
+    _add_images(parser)
     return parser
 
 
@@ -112,7 +117,7 @@ def quantize() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("bundle", type=Path, help="a folder models/<name>/<version>, of float32")
-    add("--data", required=True, metavar="WHERE", help="the labelled pictures that it was trained on")
+    add("--data", required=True, metavar="WHERE", help="the labelled images that it was trained on")
     add("--output", type=Path, default=Path("out"), metavar="DIR", help="the models folder to publish to (out)")
     _add_unknown(parser)
     return parser
@@ -123,17 +128,17 @@ def _add_unknown(parser: argparse.ArgumentParser) -> None:
         "--unknown",
         type=Path,
         metavar="DIR",
-        help="a folder of pictures of other things, to be unsure of beside noise, stripes, clouds and shuffled tiles",
+        help="a folder of images of other things, to be unsure of beside noise, stripes, clouds and shuffled tiles",
     )
 
 
-def _add_pictures(parser: argparse.ArgumentParser) -> None:
+def _add_images(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--data", required=True, metavar="WHERE", help="cifar10, an image folder, an archive of one, or a .npz")
     add(
         "--split",
         choices=("test", "validation", "train", "all"),
-        help="which pictures (test where the data have one, else what the training kept out of itself, else all)",
+        help="which images (test where the data have one, else what the training kept out of itself, else all)",
     )
     add("--json", action="store_true", help="print JSON")
 

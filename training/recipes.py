@@ -8,16 +8,18 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from contract.errors import UsageError
-from training import augment, networks, optimisers
+from training import optimisers
+from training.data import augment
+from training.networks import architectures
 
 _STEPS: Final = 1000
-"""How many steps a run aims at where pictures are few, unless the recipe's own are fewer."""
-_PICTURES: Final = 45_000
-"""How many training pictures a recipe's epochs and batches are meant for: those of CIFAR-10."""
+"""How many steps a run aims at where images are few, unless the recipe's own are fewer."""
+_IMAGES: Final = 45_000
+"""How many training images a recipe's epochs and batches are meant for: those of CIFAR-10."""
 _STEPS_AN_EPOCH: Final = 32
 _SMALLEST_BATCH: Final = 64
 _MOST_EPOCHS: Final = 7
-"""So many times the recipe's own epochs, and no more: of some hundred pictures even these are few steps."""
+"""So many times the recipe's own epochs, and no more: of some hundred images even these are few steps."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +33,15 @@ class Recipe:
         augmentation: transforms applied to each training batch, in order.
         optimiser: with its peak rate.
         schedule: the rate's course over the run.
-        epochs: passes over the training pictures, of a set as large as CIFAR-10.
-        batch_size: pictures a step, for such a set.
+        epochs: passes over the training images, of a set as large as CIFAR-10.
+        batch_size: images a step, for such a set.
         label_smoothing: the share of the target that is spread over all classes (arXiv:1512.00567).
         averaging: the slow weights that follow the fast ones and stay at the end; none where None.
     """
 
     name: str
     summary: str
-    network: networks.Network
+    network: architectures.Network
     augmentation: tuple[augment.Transform, ...]
     optimiser: optimisers.Optimiser
     schedule: optimisers.Schedule
@@ -60,18 +62,18 @@ class Recipe:
         kept = tuple(one for one in self.augmentation if not isinstance(one, augment.Flip))
         return replace(self, augmentation=kept)
 
-    def suited(self, pictures: int, epochs: int | None = None, batch_size: int | None = None) -> Recipe:
-        """This recipe for that many training pictures: where they are few, smaller batches and more epochs.
+    def suited(self, images: int, epochs: int | None = None, batch_size: int | None = None) -> Recipe:
+        """This recipe for that many training images: where they are few, smaller batches and more epochs.
 
         `epochs` and `batch_size` hold where they are given. The rate goes with the batch, as far as the optimiser
         wants it to.
         """
         size = batch_size or self.batch_size
-        while not batch_size and size > _SMALLEST_BATCH and pictures // size < _STEPS_AN_EPOCH:
+        while not batch_size and size > _SMALLEST_BATCH and images // size < _STEPS_AN_EPOCH:
             size //= 2
-        size = min(size, pictures)
-        steps = min(_STEPS, self.epochs * (_PICTURES // self.batch_size))
-        wanted = math.ceil(steps / (pictures // size)) if pictures < _PICTURES else 0
+        size = min(size, images)
+        steps = min(_STEPS, self.epochs * (_IMAGES // self.batch_size))
+        wanted = math.ceil(steps / (images // size)) if images < _IMAGES else 0
         return replace(
             self,
             batch_size=size,
@@ -83,10 +85,10 @@ class Recipe:
 SEED: Final = Recipe(
     name="seed",
     summary="the article's network: pairs of 32, 64 and 128 kernels, rotation, shifts, flips, Adam",
-    network=networks.Pairs(),
+    network=architectures.Pairs(),
     augmentation=(augment.Affine(degrees=45, shift=0.1), augment.Flip()),
     # the article leaves the rate and the batch open; these are Adam's default and a common size. At this constant rate
-    # the weights themselves answer 81.7 % of the held-out pictures in the end, their average 87.9 %
+    # the weights themselves answer 81.7 % of the held-out images in the end, their average 87.9 %
     optimiser=optimisers.Adam(1e-3),
     schedule=optimisers.Constant(),
     epochs=64,
@@ -97,10 +99,10 @@ SEED: Final = Recipe(
 SEED_PLUS: Final = replace(
     SEED,
     name="seed-plus",
-    summary="the same network with dropout, a rate that falls, and pictures turned by 15 degrees at most",
+    summary="the same network with dropout, a rate that falls, and images turned by 15 degrees at most",
     # so small a network has little to forget in 64 epochs: with twice the dropout, 45 degrees, a third of the rate and
-    # no average it ended below the seed, at 86.1 % of the held-out pictures
-    network=networks.Pairs(dropout=(0.05, 0.1, 0.15)),
+    # no average it ended below the seed, at 86.1 % of the held-out images
+    network=architectures.Pairs(dropout=(0.05, 0.1, 0.15)),
     augmentation=(augment.Affine(degrees=15, shift=0.1), augment.Flip()),
     optimiser=optimisers.Adam(3e-3),
     schedule=optimisers.Cosine(),
@@ -109,7 +111,7 @@ SEED_PLUS: Final = replace(
 FAST: Final = Recipe(
     name="fast",
     summary="a whitened network of 64, 256 and 256 kernels with GELU in 15 epochs; the default",
-    network=networks.Whitened(activation="gelu", momentum=0.8),
+    network=architectures.Whitened(activation="gelu", momentum=0.8),
     augmentation=(augment.Flip(alternate=True), augment.Translate(2)),
     optimiser=optimisers.Nesterov(rate=0.75),
     schedule=optimisers.Triangle(),
@@ -123,7 +125,7 @@ SMALL: Final = replace(
     FAST,
     name="small",
     summary="64, 192 and 224 kernels with ReLU, 20 epochs; in int8 as fast as the seed's network in float32",
-    network=networks.Whitened(widths=(64, 192, 224)),
+    network=architectures.Whitened(widths=(64, 192, 224)),
     optimiser=optimisers.Nesterov(),
     epochs=20,
     batch_size=1024,
@@ -133,7 +135,7 @@ BEST: Final = replace(
     SMALL,
     name="best",
     summary="128, 384 and 256 kernels, ten convolutions, cutout, 32 epochs: the most accurate, and the slowest",
-    network=networks.Whitened(widths=(128, 384, 256), depth=3),
+    network=architectures.Whitened(widths=(128, 384, 256), depth=3),
     augmentation=(augment.Flip(alternate=True), augment.Translate(4), augment.Cutout(8)),
     optimiser=optimisers.Nesterov(rate=1.2),
     epochs=32,

@@ -12,7 +12,7 @@ from PIL.Image import Image
 
 @bentoml.service(traffic={"timeout": 60}, workers=1)
 class Classifier:
-    """The batched method, and an endpoint for one picture in front of it."""
+    """The batched method, and an endpoint for one image in front of it."""
 
     def __init__(self) -> None:
         self.session = model.session()

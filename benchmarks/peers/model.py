@@ -20,13 +20,13 @@ def session() -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(FOLDER / "model.onnx", providers=["CPUExecutionProvider"])
 
 
-def pixels(picture: bytes) -> np.ndarray:
+def pixels(image: bytes) -> np.ndarray:
     """(32, 32, 3) uint8."""
-    return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB").resize((32, 32)))
+    return np.asarray(Image.open(io.BytesIO(image)).convert("RGB").resize((32, 32)))
 
 
 def run(of: onnxruntime.InferenceSession, images: np.ndarray) -> list[dict[str, object]]:
-    """The likeliest class of each picture."""
+    """The likeliest class of each image."""
     (probabilities,) = of.run(["probabilities"], {"images": images})
     best = probabilities.argmax(1)
     return [{"label": LABELS[i], "probability": float(p[i])} for i, p in zip(best, probabilities, strict=True)]

@@ -19,9 +19,9 @@ class Classifier:
         self.session = model.session()
 
     @serve.batch(max_batch_size=32, batch_wait_timeout_s=0.002)
-    async def classify(self, pictures: list[bytes]) -> list[dict[str, object]]:
+    async def classify(self, images: list[bytes]) -> list[dict[str, object]]:
         """The likeliest class of each."""
-        return model.run(self.session, np.stack([model.pixels(picture) for picture in pictures]))
+        return model.run(self.session, np.stack([model.pixels(image) for image in images]))
 
     async def __call__(self, request: Request) -> dict[str, object]:
         return await self.classify(await request.body())

@@ -10,8 +10,8 @@ from fastapi.responses import JSONResponse, Response
 
 from contract.version import VERSION
 from service import state
+from service.inference.loaded_model import Served
 from service.schemas import ErrorReply, Health, ModelDetail, ModelList, ModelSummary, Probe, RefusedVersion, refused
-from service.served import Served
 
 router = APIRouter()
 
@@ -46,7 +46,7 @@ async def health(request: Request) -> Health:
             name: [one.version for one in served if one.name == name]
             for name in dict.fromkeys(one.name for one in served)
         },
-        waiting_pictures=waiting,
+        waiting_images=waiting,
         processes=here.crew.size,
     )
 

@@ -1,6 +1,6 @@
 """The Open Inference Protocol V2 over REST, as KServe, Triton and OpenVINO Model Server speak it.
 
-JSON tensors and the binary tensor extension; uint8 tensors of shape [N, H, W, 3] and encoded pictures as BYTES of shape
+JSON tensors and the binary tensor extension; uint8 tensors of shape [N, H, W, 3] and encoded images as BYTES of shape
 [N]; the classification extension; the model repository extension. Errors are `{"error": "..."}`.
 
 Source: https://github.com/kserve/open-inference-protocol and Triton's protocol extensions.
@@ -18,10 +18,18 @@ from fastapi.responses import JSONResponse, Response
 from contract import bundle
 from contract.errors import BundleError, BundleNotFound
 from contract.version import VERSION
-from service import intake, keys, state
-from service.inference import infer, within
-from service.inference_request import HEADER, parameters, read, reply
-from service.registry import Status
+from service import state
+from service.http import auth, body
+from service.http.deadline import infer, within
+from service.inference.registry import Status
+from service.routes.open_inference_codec import HEADER, parameters, read, reply
+from service.routes.tensors import (
+    decoded,
+    inflated,
+    json_object,
+    refuse,
+    version_number,
+)
 from service.schemas import (
     BINARY,
     PROTOCOL_ASKING,
@@ -34,13 +42,6 @@ from service.schemas import (
     described,
     refused,
     takes,
-)
-from service.tensors import (
-    decoded,
-    inflated,
-    json_object,
-    refuse,
-    version_number,
 )
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
@@ -144,7 +145,7 @@ async def config(request: Request, name: str, version: str | None = None) -> dic
 @router.get("/models/{name}/stats", responses=PROTOCOL_ASKING)
 @router.get("/models/{name}/versions/{version}/stats", responses=PROTOCOL_ASKING)
 async def stats(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
-    """How many pictures and batches a version has run, and how long that took."""
+    """How many images and batches a version has run, and how long that took."""
     here = state.of(request)
     one = here.registry.get(name, version_number(version))
     return {"model_stats": [(await here.stats(one)).describe(one.name, one.version)]}
@@ -153,17 +154,17 @@ async def stats(request: Request, name: str, version: str | None = None) -> dict
 @router.post("/models/{name}/infer", **_INFER)
 @router.post("/models/{name}/versions/{version}/infer", **_INFER)
 async def infer_(request: Request, name: str, version: str | None = None) -> Response:
-    """Probabilities of pictures; the body may be packed with gzip or deflate."""
+    """Probabilities of images; the body may be packed with gzip or deflate."""
     here = state.of(request)
     served = state.serving(request, name, version_number(version))
     limit = here.settings.max_body
     async with within(request, None):
-        sent = inflated(await intake.body(request, limit), request.headers.get("content-encoding", ""), limit)
+        sent = inflated(await body.body(request, limit), request.headers.get("content-encoding", ""), limit)
         asked = await asyncio.to_thread(read, sent, request.headers.get(HEADER), served)
         async with within(request, asked.timeout):
             tensor = await decoded(here, asked.encoded, served) if asked.tensor is None else asked.tensor
-            if len(tensor) > here.settings.max_pictures:
-                refuse(f"the request has {len(tensor)} pictures; send {here.settings.max_pictures} at most")
+            if len(tensor) > here.settings.max_images:
+                refuse(f"the request has {len(tensor)} images; send {here.settings.max_images} at most")
             probabilities = await infer(request, served, tensor)
     return reply(served, asked, probabilities)
 
@@ -190,9 +191,9 @@ async def load(request: Request, name: str) -> dict[str, Any]:
     Takes the admin key.
     """
     here = state.of(request)
-    keys.require_admin(request, here.settings)
+    auth.require_admin(request, here.settings)
     async with within(request, None):
-        asked = json_object(await intake.body(request, here.settings.max_body) or b"{}")
+        asked = json_object(await body.body(request, here.settings.max_body) or b"{}")
     version = parameters(asked).get("version")
     try:
         await here.load(name, version_number(None if version is None else str(version)))
@@ -207,7 +208,7 @@ async def load(request: Request, name: str) -> dict[str, Any]:
 async def unload(request: Request, name: str) -> dict[str, Any]:
     """Serve a model no more; what it has accepted is answered. Takes the admin key."""
     here = state.of(request)
-    keys.require_admin(request, here.settings)
+    auth.require_admin(request, here.settings)
     try:
         await here.unload(name)
     except BundleNotFound:

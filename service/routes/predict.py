@@ -8,24 +8,25 @@ import numpy as np
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
-from contract.errors import PictureError
-from service import intake, state
-from service.batcher import Probabilities
-from service.inference import infer, within
-from service.refusals import Refusal
+from contract.errors import ImageError
+from service import state
+from service.http import body
+from service.http.deadline import infer, within
+from service.http.errors import Refusal
+from service.inference.batcher import Probabilities
+from service.inference.loaded_model import Served
 from service.schemas import (
     BINARY,
     INFERRING,
     BatchPrediction,
     ErrorReply,
-    PictureRequest,
-    PicturesRequest,
+    ImageRequest,
+    ImagesRequest,
     Prediction,
     described,
     refused,
     takes,
 )
-from service.served import Served
 
 router = APIRouter(tags=["predict"])
 
@@ -48,7 +49,7 @@ def _form(file: dict[str, Any]) -> dict[str, Any]:
     openapi_extra=takes(
         {
             "multipart/form-data": _form(BINARY),
-            "application/json": described(PictureRequest),
+            "application/json": described(ImageRequest),
             "application/octet-stream": BINARY,
             "image/*": BINARY,
         }
@@ -57,12 +58,12 @@ def _form(file: dict[str, Any]) -> dict[str, Any]:
 async def predict(
     request: Request, top_k: TopK = None, model: Model = None, version: Version = None, timeout: Timeout = None
 ) -> JSONResponse:
-    """What is in one picture: a raw body, a multipart form with a file, or JSON `{"image": "<base64>"}`."""
+    """What is in one image: a raw body, a multipart form with a file, or JSON `{"image": "<base64>"}`."""
     here = state.of(request)
     served = state.serving(request, model, version)
     count = _top_k(served, top_k, here.settings.top_k)
     async with within(request, timeout):
-        pixels = await here.decoder.one(await intake.one(request, here.settings.max_body), served)
+        pixels = await here.decoder.one(await body.one(request, here.settings.max_body), served)
         (probabilities,) = await infer(request, served, pixels)
     return JSONResponse(_prediction(served, probabilities, count))
 
@@ -74,22 +75,22 @@ async def predict(
     openapi_extra=takes(
         {
             "multipart/form-data": _form({"type": "array", "items": BINARY, "minItems": 1}),
-            "application/json": described(PicturesRequest),
+            "application/json": described(ImagesRequest),
         }
     ),
 )
 async def predict_batch(
     request: Request, top_k: TopK = None, model: Model = None, version: Version = None, timeout: Timeout = None
 ) -> JSONResponse:
-    """What is in each of several pictures: a multipart form with files, or JSON `{"images": ["<base64>", ...]}`.
+    """What is in each of several images: a multipart form with files, or JSON `{"images": ["<base64>", ...]}`.
 
-    A picture that cannot be read has an `error` in its place; the others are answered.
+    An image that cannot be read has an `error` in its place; the others are answered.
     """
     here = state.of(request)
     served = state.serving(request, model, version)
     count = _top_k(served, top_k, here.settings.top_k)
     async with within(request, timeout):
-        sent = await intake.several(request, here.settings.max_body, here.settings.max_pictures)
+        sent = await body.several(request, here.settings.max_body, here.settings.max_images)
         decoded = iter(await here.decoder.several([data for data in sent if isinstance(data, bytes)], served))
         results = [next(decoded) if isinstance(data, bytes) else data for data in sent]
         readable = [result for result in results if isinstance(result, np.ndarray)]
@@ -118,5 +119,5 @@ def _prediction(served: Served, probabilities: Probabilities, count: int) -> dic
     return {"model": served.name, "version": served.version, **top[0], "unsure": unsure, "top": top}
 
 
-def _error(error: PictureError | Refusal | Exception) -> dict[str, Any]:
-    return {"error": {"code": getattr(error, "code", "picture"), "message": str(error)}}
+def _error(error: ImageError | Refusal | Exception) -> dict[str, Any]:
+    return {"error": {"code": getattr(error, "code", "image"), "message": str(error)}}

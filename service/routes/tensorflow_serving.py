@@ -13,10 +13,13 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from contract import bundle
-from contract.images import Pixels
-from service import intake, state
-from service.inference import infer, within
-from service.refusals import Refusal
+from contract.preprocessing import Pixels
+from service import state
+from service.http import body
+from service.http.deadline import infer, within
+from service.http.errors import Refusal
+from service.inference.loaded_model import Served
+from service.routes.tensors import decoded, from_base64, json_object, pixels, refuse, version_number
 from service.schemas import (
     PROTOCOL_ASKING,
     PROTOCOL_INFERRING,
@@ -27,8 +30,6 @@ from service.schemas import (
     described,
     takes,
 )
-from service.served import Served
-from service.tensors import decoded, from_base64, json_object, pixels, refuse, version_number
 
 router = APIRouter(prefix="/v1", tags=["tensorflow serving"])
 
@@ -44,12 +45,12 @@ _STATES: Final = {"ready": "AVAILABLE", "refused": "END", "available": "END"}
 @router.post("/models/{name}:predict", **_PREDICT)
 @router.post("/models/{name}/versions/{version}:predict", **_PREDICT)
 async def predict(request: Request, name: str, version: str | None = None) -> JSONResponse:
-    """Probabilities of `instances`, one a row, or of `inputs`: pixels, or `{"b64": "..."}` for an encoded picture."""
+    """Probabilities of `instances`, one a row, or of `inputs`: pixels, or `{"b64": "..."}` for an encoded image."""
     here = state.of(request)
     served = state.serving(request, name, version_number(version))
     async with within(request, None):
-        body = await intake.body(request, here.settings.max_body)
-        row_wise, encoded, images = await asyncio.to_thread(_read, body, served, here.settings.max_pictures)
+        text = await body.body(request, here.settings.max_body)
+        row_wise, encoded, images = await asyncio.to_thread(_read, text, served, here.settings.max_images)
         tensor = await decoded(here, encoded, served) if images is None else images
         probabilities = (await infer(request, served, tensor)).astype(float).round(8).tolist()
     return JSONResponse({"predictions" if row_wise else "outputs": probabilities})
@@ -93,7 +94,7 @@ async def metadata(request: Request, name: str, version: str | None = None) -> d
 
 
 def _read(body: bytes, served: Served, most: int) -> tuple[bool, list[bytes], Pixels | None]:
-    """Whether the answer goes by rows, and encoded pictures or pixels; called on a thread, as parsing takes a while."""
+    """Whether the answer goes by rows, and encoded images or pixels; called on a thread, as parsing takes a while."""
     asked = json_object(body)
     if asked.get("signature_name", "serving_default") != "serving_default":
         refuse("there is one signature, serving_default")
@@ -106,15 +107,15 @@ def _read(body: bytes, served: Served, most: int) -> tuple[bool, list[bytes], Pi
     if isinstance(given, dict) and set(given) == {"b64"}:
         given = [given]
     if not isinstance(given, list) or not given:
-        refuse("give a list of pictures, one or more")
+        refuse("give a list of images, one or more")
     if len(given) > most:
-        refuse(f"the request has {len(given)} pictures; send {most} at most")
+        refuse(f"the request has {len(given)} images; send {most} at most")
     encoded = [data for data in map(_encoded, given) if data is not None]
     return row_wise, encoded, None if len(encoded) == len(given) else _pixels(given, served)
 
 
 def _encoded(one: Any) -> bytes | None:
-    """The picture in `{"b64": ...}` or `{"images": {"b64": ...}}`; None for pixels."""
+    """The image in `{"b64": ...}` or `{"images": {"b64": ...}}`; None for pixels."""
     if isinstance(one, dict) and set(one) == {bundle.INPUT}:
         one = one[bundle.INPUT]
     if isinstance(one, dict):
@@ -128,7 +129,7 @@ def _encoded(one: Any) -> bytes | None:
 def _pixels(given: list[Any], served: Served) -> Pixels:
     rows = [one[bundle.INPUT] if isinstance(one, dict) and bundle.INPUT in one else one for one in given]
     if any(isinstance(one, dict) for one in rows):
-        refuse("send all pictures as pixels, or all of them encoded")
+        refuse("send all images as pixels, or all of them encoded")
     card = served.card
     return pixels([len(rows), card.height, card.width, 3], rows)
 

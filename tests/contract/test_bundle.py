@@ -7,11 +7,11 @@ import pytest
 
 from contract import bundle
 from contract.errors import BundleError, BundleNotFound
-from tests.tiny import COLOURS, colour_bundle
+from tests.support.models import COLOURS, colour_bundle
 
 
 def test_a_card_survives_its_file() -> None:
-    card = bundle.Card(name="pets", labels=("cat", "dog"), height=32, width=48, fit="squash", temperature=0.7)
+    card = bundle.Card(name="pets", labels=("cat", "dog"), height=32, width=48, resize_mode="squash", temperature=0.7)
     assert bundle.Card.from_json(card.to_json(), "card") == card
 
 
@@ -40,7 +40,7 @@ def test_unknown_keys_of_a_card_are_left_out() -> None:
         ({"data": {"validation": "many"}}, r"data\.validation"),
         ({"data": {"held_out": [0.1]}}, "two shares"),
         ({"data": {"held_out": [0.1, 2]}}, "two shares"),
-        ({"fit": "stretch"}, "crop, squash, letterbox"),
+        ({"resize_mode": "stretch"}, "crop, squash, letterbox"),
         ({"temperature": 0}, "temperature"),
         ({"temperature": "hot"}, "temperature"),
         ({"unsure_below": 1.5}, "unsure_below"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from contract import files
-from contract.errors import PictureTooLarge
+from contract.errors import ImageTooLarge
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
@@ -23,10 +23,10 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     assert found == [*one, *(name.replace("b", "c", 1) for name in one), "lost"]
 
 
-def test_what_no_picture_can_be_is_not_read(tmp_path: Path) -> None:
+def test_what_no_image_can_be_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"x")
     assert files.contents(path) == b"x"
     os.truncate(path, files.LARGEST + 1)
-    with pytest.raises(PictureTooLarge, match="268,435,457 bytes are more than the 268,435,456"):
+    with pytest.raises(ImageTooLarge, match="268,435,457 bytes are more than the 268,435,456"):
         files.contents(path)

@@ -8,7 +8,7 @@ import pytest
 
 from contract import bundle, repository
 from contract.errors import BundleError, BundleNotFound, UsageError
-from tests.tiny import colour_bundle
+from tests.support.models import colour_bundle
 
 
 def stage(root: Path, source: Path) -> Path:

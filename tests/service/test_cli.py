@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, command
-from tests.tiny import colour_bundle, damaged_bundle, picture
+from tests.support.images import image
+from tests.support.models import colour_bundle, damaged_bundle
+from tests.support.server import ROOT, command
 
 
 def kernelscope(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -18,8 +19,8 @@ def kernelscope(*words: str, **options: object) -> subprocess.CompletedProcess[s
 
 def test_predict_as_json_lines(colours: Path, tmp_path: Path) -> None:
     for colour in ("red", "blue"):
-        (tmp_path / f"{colour}.png").write_bytes(picture(colour))
-    (tmp_path / "notes.txt").write_text("not a picture, and not named like one")
+        (tmp_path / f"{colour}.png").write_bytes(image(colour))
+    (tmp_path / "notes.txt").write_text("not an image, and not named like one")
     done = kernelscope("predict", str(tmp_path), "--models", str(colours), "--json")
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines()]
@@ -28,14 +29,14 @@ def test_predict_as_json_lines(colours: Path, tmp_path: Path) -> None:
 
 def test_predict_says_what_it_is_unsure_of(tmp_path: Path) -> None:
     colour_bundle(tmp_path / "models", unsure_below=1.0)
-    (tmp_path / "red.png").write_bytes(picture("red"))
+    (tmp_path / "red.png").write_bytes(image("red"))
     words = ("predict", str(tmp_path / "red.png"), "--models", str(tmp_path / "models"))
     assert json.loads(kernelscope(*words, "--json").stdout)["unsure"] is True
     assert ", unsure" in kernelscope(*words).stdout
 
 
 def test_predict_prints_names_of_any_bytes(colours: Path, tmp_path: Path) -> None:
-    (tmp_path / os.fsdecode(b"\xff.png")).write_bytes(picture("red"))
+    (tmp_path / os.fsdecode(b"\xff.png")).write_bytes(image("red"))
     done = kernelscope(
         "predict", str(tmp_path), "--models", str(colours), env={**os.environ, "PYTHONIOENCODING": "utf-8"}
     )
@@ -45,7 +46,7 @@ def test_predict_prints_names_of_any_bytes(colours: Path, tmp_path: Path) -> Non
 
 def test_predict_refuses_a_model_whose_answers_are_no_numbers(tmp_path: Path) -> None:
     damaged_bundle(tmp_path / "models")
-    (tmp_path / "red.png").write_bytes(picture("red"))
+    (tmp_path / "red.png").write_bytes(image("red"))
     done = kernelscope("predict", str(tmp_path / "red.png"), "--models", str(tmp_path / "models"))
     assert done.returncode == 1
     assert done.stdout == ""
@@ -55,7 +56,7 @@ def test_predict_refuses_a_model_whose_answers_are_no_numbers(tmp_path: Path) ->
 def test_predict_globs_and_tables(colours: Path, tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "down"
     folder.mkdir(parents=True)
-    (folder / "a.jpg").write_bytes(picture("green", kind="JPEG"))
+    (folder / "a.jpg").write_bytes(image("green", kind="JPEG"))
     done = kernelscope("predict", str(tmp_path / "**" / "*.jpg"), "--models", str(colours))
     assert done.returncode == 0, done.stderr
     assert "a.jpg  green" in done.stdout
@@ -64,8 +65,8 @@ def test_predict_globs_and_tables(colours: Path, tmp_path: Path) -> None:
 def test_names_are_printed_as_they_are_and_once(colours: Path, tmp_path: Path) -> None:
     folder = tmp_path / "q["
     folder.mkdir()
-    (folder / "b].png").write_bytes(picture("red"))
-    (tmp_path / "img[red].png").write_bytes(picture("red"))
+    (folder / "b].png").write_bytes(image("red"))
+    (tmp_path / "img[red].png").write_bytes(image("red"))
     done = kernelscope("predict", str(tmp_path), str(tmp_path), "--models", str(colours))
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 2
@@ -75,11 +76,11 @@ def test_names_are_printed_as_they_are_and_once(colours: Path, tmp_path: Path) -
 
 def test_predict_names_what_it_cannot_read_and_goes_on(colours: Path, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"broken")
-    (tmp_path / "b.png").write_bytes(picture("red"))
+    (tmp_path / "b.png").write_bytes(image("red"))
     done = kernelscope("predict", str(tmp_path), "--models", str(colours), "--json")
     assert done.returncode == 1
     first, second = (json.loads(line) for line in done.stdout.splitlines())
-    assert "not a picture" in first["error"]
+    assert "not an image" in first["error"]
     assert second["label"] == "red"
 
 
@@ -90,7 +91,7 @@ def test_predict_names_what_it_cannot_read_and_goes_on(colours: Path, tmp_path: 
         (["predict", "README.md", "--models", "absent"], 1, "absent is not a folder"),
         (["predict", "README.md", "--model", "shapes"], 1, "models there: cifar10"),
         (["predict", "README.md", "--top-k", "0"], 2, "--top-k is 0"),
-        (["predict", "tests"], 2, "holds no pictures"),
+        (["predict", "tests"], 2, "holds no images"),
         (["serve", "--models", "tests"], 1, "holds no model"),
         (["serve", "--port", "nine"], 2, "KERNELSCOPE_PORT or --port is 'nine'"),
         (["serve", "--versions", "7"], 1, "has no version 7 (versions there: 1, 2)"),

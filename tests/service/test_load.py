@@ -12,11 +12,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import Server
-from tests.service.test_health import figures
-from tests.tiny import picture, slow_bundle
+from tests.support.images import image
+from tests.support.models import slow_bundle
+from tests.support.server import Server, figures
 
-DEPTH = "kernelscope_queue_depth_pictures[('model', 'slow'), ('version', '1')]"
+DEPTH = "kernelscope_queue_depth_images[('model', 'slow'), ('version', '1')]"
 RUNS = "kernelscope_inference_seconds_count[('model', 'slow'), ('version', '1')]"
 CANCELLED = "kernelscope_cancelled_requests_total[]"
 IN_FLIGHT = "kernelscope_requests_in_flight[]"
@@ -37,13 +37,13 @@ def until(server: Server, name: str, value: float) -> None:
 
 @contextmanager
 def busy(server: Server, waiting: int = 0) -> Iterator[list[Future[httpx.Response]]]:
-    """While the model runs one picture and others wait; all of them are answered at the end."""
+    """While the model runs one image and others wait; all of them are answered at the end."""
     with ThreadPoolExecutor(8) as pool:
         before = figures(server)[IN_FLIGHT]
-        some = [pool.submit(httpx.post, server.url + "/predict", content=picture("red"), timeout=60)]
+        some = [pool.submit(httpx.post, server.url + "/predict", content=image("red"), timeout=60)]
         until(server, IN_FLIGHT, before + 1)
         for i in range(waiting):
-            some.append(pool.submit(httpx.post, server.url + "/predict", content=picture("red"), timeout=60))
+            some.append(pool.submit(httpx.post, server.url + "/predict", content=image("red"), timeout=60))
             until(server, DEPTH, i + 1)
         yield some
         assert [one.result().json()["label"] for one in some] == ["red"] * len(some)
@@ -52,14 +52,14 @@ def busy(server: Server, waiting: int = 0) -> Iterator[list[Future[httpx.Respons
 def test_a_full_queue_refuses_at_once_and_says_when_to_come_again(slow: Server) -> None:
     with busy(slow, waiting=2) as some:
         start = time.perf_counter()
-        refused = slow.client.post("/predict", content=picture())
+        refused = slow.client.post("/predict", content=image())
         took = time.perf_counter() - start
         assert not any(one.done() for one in some[1:])
         assert refused.status_code == 503
         assert refused.json()["error"]["code"] == "overloaded"
         assert int(refused.headers["retry-after"]) >= 1
         spoken = slow.client.post(
-            "/v2/models/slow/infer", content=picture(), headers={"Inference-Header-Content-Length": "0"}
+            "/v2/models/slow/infer", content=image(), headers={"Inference-Header-Content-Length": "0"}
         )
         assert spoken.status_code == 503
         assert isinstance(spoken.json()["error"], str)
@@ -70,7 +70,7 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_again(slow: Server) 
 def test_a_deadline_that_passes_in_the_queue_costs_no_run(slow: Server) -> None:
     before = figures(slow)[RUNS]
     with busy(slow, waiting=1) as some:
-        late = slow.client.post("/predict?timeout=0.02", content=picture())
+        late = slow.client.post("/predict?timeout=0.02", content=image())
         assert late.status_code == 503  # at once where it is known to be in vain, else when its time is up
         assert late.json()["error"]["code"] in {"overloaded", "deadline_exceeded"}
         assert not some[1].done()
@@ -81,7 +81,7 @@ def test_a_deadline_that_passes_in_the_queue_costs_no_run(slow: Server) -> None:
 def test_a_client_that_leaves_costs_no_run(slow: Server) -> None:
     before = figures(slow)
     with busy(slow):
-        data = picture("blue")
+        data = image("blue")
         host, port = slow.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as leaves:
             leaves.sendall(f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
@@ -99,7 +99,7 @@ def test_a_body_that_never_comes_is_not_waited_for_without_end(serve: Callable[.
         reply = b"".join(iter(lambda: slow_one.recv(65536), b""))
     assert reply.startswith(b"HTTP/1.1 503")
     assert b"deadline_exceeded" in reply
-    assert server.client.post("/predict", content=picture("green")).json()["label"] == "green"
+    assert server.client.post("/predict", content=image("green")).json()["label"] == "green"
 
 
 def test_sigterm_answers_what_was_accepted(serve: Callable[..., Server], tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_the_drain_timeout_ends_what_takes_too_long(serve: Callable[..., Server]
     server = serve("--models", str(tmp_path), "--max-batch-size", "1", "--drain-timeout", "1")
     with ThreadPoolExecutor(8) as pool:
         for _ in range(8):
-            pool.submit(httpx.post, server.url + "/predict", content=picture("red"), timeout=60)
+            pool.submit(httpx.post, server.url + "/predict", content=image("red"), timeout=60)
         until(server, DEPTH, 7)
         start = time.perf_counter()
         server.end()

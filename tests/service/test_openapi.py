@@ -13,9 +13,9 @@ import schemathesis
 from schemathesis.config import SchemathesisConfig
 from schemathesis.core.parameters import ParameterLocation
 
-from service.inference_request import HEADER
-from tests.conftest import Server
-from tests.tiny import colour_bundle
+from service.routes.open_inference_codec import HEADER
+from tests.support.models import colour_bundle
+from tests.support.server import Server
 
 THERE = {"name": "colours", "version": "1"}
 ADMIN = {"Authorization": "Bearer secret"}
@@ -27,7 +27,7 @@ CONFIG: dict[str, Any] = {
         "negative_data_rejection": {
             "expected-statuses": ["400", "401", "403", "404", "405", "413", "415", "422", "503"],
         },
-        # JSON Schema cannot say that data are a picture, nor that they are as many as the shape says
+        # JSON Schema cannot say that data are an image, nor that they are as many as the shape says
         "positive_data_acceptance": {"enabled": False},
     },
     "operations": [
@@ -41,7 +41,7 @@ CONFIG: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two models, whose raw pictures are longer than what is generated: else a broken request may happen to be one."""
+    """Two models, whose raw images are longer than what is generated: else a broken request may happen to be one."""
     root = tmp_path_factory.mktemp("models")
     for name in ("colours", "gone"):
         colour_bundle(root, name, height=64, width=64)

@@ -15,21 +15,19 @@ import uvicorn
 
 from service import sockets
 from service.app import create_app
-from service.crew import Crew
-from service.protocol import Protocol
+from service.http.connection import Protocol
 from service.server import _Server
 from service.settings import Settings, settled
-from tests.conftest import SHIPPED, Server
-from tests.contract.test_images import png_of_size
-from tests.service.test_health import figures
-from tests.tiny import picture
+from service.worker_group import Crew
+from tests.support.images import image, png_of_size
+from tests.support.server import SHIPPED, Server, figures
 
 IMPORTS = "import fastapi, onnxruntime, PIL.Image"
 ROUNDS = 4
 MOST_IMPORTS = 1.75
 """How many times as long as those imports alone a start may take: a slow hour slows both."""
 GROWTH_BYTES = 4_000_000
-"""Less than one in twenty of a round's pictures would leave, if it were kept."""
+"""Less than one in twenty of a round's images would leave, if it were kept."""
 
 
 def test_ready_soon_after_the_imports_that_it_needs(serve: Callable[..., Server]) -> None:
@@ -49,13 +47,13 @@ def test_ready_soon_after_the_imports_that_it_needs(serve: Callable[..., Server]
 
 def test_memory_does_not_grow_with_bad_input(serve: Callable[..., Server], colours: Path) -> None:
     server = serve("--models", str(colours))
-    jpeg = picture("red", (800, 600), "JPEG")
+    jpeg = image("red", (800, 600), "JPEG")
     bad = [
         png_of_size(50_000, 50_000),
         jpeg[: len(jpeg) // 2],
         b"x" * 1_000_000,
         b"[" * 100_000,
-        picture("red", (999, 700)),
+        image("red", (999, 700)),
     ]
 
     def after_a_round() -> float:
@@ -76,7 +74,7 @@ def test_a_large_body_is_refused_before_it_is_read_whole(serve: Callable[..., Se
     server = serve("--models", str(colours))
     reply = server.client.post("/predict", content=b"x" * 20_000_000)
     assert (reply.status_code, reply.json()["error"]["code"]) == (413, "too_large")
-    assert server.client.post("/predict", content=picture("blue")).json()["label"] == "blue"
+    assert server.client.post("/predict", content=image("blue")).json()["label"] == "blue"
 
 
 def test_who_comes_in_last_is_told_to_leave_too(colours: Path) -> None:

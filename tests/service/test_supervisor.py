@@ -14,10 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import ROOT, Server, command
-from tests.service.test_health import figures
-from tests.service.test_registry import ADMIN, ROTATED, publish
-from tests.tiny import colour_bundle, picture, slow_bundle
+from tests.support.images import image
+from tests.support.models import ADMIN, ROTATED, colour_bundle, publish, slow_bundle
+from tests.support.server import ROOT, Server, command, figures
 
 PREDICTED = (
     "kernelscope_requests_total[('code', '200'), ('method', 'POST'), ('model', 'colours'), ('route', '/predict'), "
@@ -86,7 +85,7 @@ def test_each_answers_and_their_figures_are_summed(crew: Server) -> None:
     clients = list(reach(crew).values())
     for client in clients:
         for _ in range(3):
-            assert client.post("/predict", content=picture("red")).json()["label"] == "red"
+            assert client.post("/predict", content=image("red")).json()["label"] == "red"
     pages = [figures(crew, client) for client in clients]
     assert [page[PREDICTED] for page in pages] == [6, 6]
     resident = [
@@ -101,7 +100,7 @@ def test_each_answers_and_their_figures_are_summed(crew: Server) -> None:
 def test_promtool_finds_nothing_to_say_of_a_crew(crew: Server) -> None:
     if not shutil.which("promtool"):
         pytest.skip("promtool is not installed: it comes with Debian's package prometheus")
-    crew.client.post("/predict", content=picture())
+    crew.client.post("/predict", content=image())
     page = crew.client.get("/metrics").content
     done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
@@ -112,7 +111,7 @@ def test_what_is_loaded_changes_in_all(crew: Server, root: Path) -> None:
     publish(root, 2, labels=ROTATED)
 
     def answers() -> list[tuple[int, str]]:
-        replies = [client.post("/predict", content=picture("red")).json() for client in clients]
+        replies = [client.post("/predict", content=image("red")).json() for client in clients]
         return [(one["version"], one["label"]) for one in replies]
 
     for number, client in enumerate(clients):
@@ -124,7 +123,7 @@ def test_what_is_loaded_changes_in_all(crew: Server, root: Path) -> None:
         missing = {"parameters": {"version": "7"}}
         assert client.post("/v2/repository/models/colours/load", json=missing, headers=ADMIN).status_code == 404
     assert clients[1].post("/v2/repository/models/colours/unload", headers=ADMIN).status_code == 200
-    assert [client.post("/predict", content=picture()).status_code for client in clients] == [404, 404]
+    assert [client.post("/predict", content=image()).status_code for client in clients] == [404, 404]
 
 
 def test_one_that_dies_is_replaced_and_learns_what_was_asked_for(crew: Server, root: Path) -> None:
@@ -133,7 +132,7 @@ def test_one_that_dies_is_replaced_and_learns_what_was_asked_for(crew: Server, r
     assert crew.client.post("/v2/repository/models/colours/load", json=back, headers=ADMIN).status_code == 200
     clients = reach(crew)
     for client in clients.values():
-        client.post("/predict", content=picture("red"))
+        client.post("/predict", content=image("red"))
     dies, stays = clients
     os.kill(dies, signal.SIGKILL)
     while clients[stays].get("/health/ready").status_code == 200:
@@ -143,7 +142,7 @@ def test_one_that_dies_is_replaced_and_learns_what_was_asked_for(crew: Server, r
     now = reach(crew)
     assert stays in now
     assert dies not in now
-    assert [one.post("/predict", content=picture("red")).json()["version"] for one in now.values()] == [1, 1]
+    assert [one.post("/predict", content=image("red")).json()["version"] for one in now.values()] == [1, 1]
     assert figures(crew, clients[stays])[PREDICTED] == 4  # what the dead one answered is still counted
     assert crew.end() == 0
     assert "starting it anew" in "\n".join(crew.lines)
@@ -155,7 +154,7 @@ def test_sigterm_ends_all_and_answers_what_was_accepted(serve: Callable[..., Ser
     pids = workers(server)
     clients = list(reach(server).values())
     with ThreadPoolExecutor(6) as pool:
-        some = [pool.submit(httpx.post, server.url + "/predict", content=picture("red"), timeout=60) for _ in range(6)]
+        some = [pool.submit(httpx.post, server.url + "/predict", content=image("red"), timeout=60) for _ in range(6)]
         while figures(server, clients[0])["kernelscope_requests_in_flight[]"] < 7:  # and this one
             pass
         assert server.end() == 0

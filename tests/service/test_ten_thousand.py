@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Server
-from tests.service.test_registry import ADMIN, ROTATED
-from tests.tiny import colour_bundle, picture
+from tests.support.images import image
+from tests.support.models import ADMIN, ROTATED, colour_bundle
+from tests.support.server import Server
 
 REQUESTS, CLIENTS = 10_000, 16
 SAID = {1: {"red": "red", "green": "green", "blue": "blue"}, 2: {"red": "blue", "green": "red", "blue": "green"}}
-"""What each version answers to a picture of each colour."""
+"""What each version answers to an image of each colour."""
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_none_is_lost_or_wrong(serve: Callable[..., Server], root: Path, workers
         with closing(http.client.HTTPConnection(host, int(port), timeout=60)) as connection:
             for colour in itertools.cycle(SAID[1]):
                 try:
-                    connection.request("POST", "/predict", picture(colour))
+                    connection.request("POST", "/predict", image(colour))
                     reply = connection.getresponse()
                     body = json.loads(reply.read())
                 except OSError:

@@ -19,10 +19,12 @@ import pytest
 from PIL import Image
 
 from contract import bundle
-from kernelscope import main
-from tests.conftest import Server, command
-from tests.tiny import class_folder
-from training import checkpoint, evaluate, fit, recipes
+from kernelscope.cli import main
+from tests.support.images import class_folder
+from tests.support.server import Server, command
+from training import recipes
+from training.evaluation import evaluate
+from training.loop import checkpoint, trainer
 
 
 def lenient(*words: str) -> list[str]:
@@ -76,7 +78,7 @@ def test_a_bundle_has_all_that_the_plan_names(made: bundle.Bundle) -> None:
     assert card.labels == ("blue", "green", "red")
     assert (card.height, card.width) == (32, 32)
     assert card.accuracy["split"] == "test"
-    assert card.accuracy["pictures"] == 39
+    assert card.accuracy["images"] == 39
     assert card.cost["parity"] < 1e-4
     assert card.cost["bytes"] == made.model.stat().st_size
     assert card.cost["multiply_adds"] == sum(layer["multiply_adds"] for layer in card.cost["layers"]) > 1e6
@@ -127,7 +129,7 @@ def test_another_backend_trains_and_tensorflow_exports(place: Path, backend: str
         variable.assign(value)
     some = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
     of = bundle.read(place / f"out-{backend}" / "colours" / "1")
-    np.testing.assert_allclose(evaluate.logits(of, some), fit.predict(network, some), atol=1e-4)
+    np.testing.assert_allclose(evaluate.logits(of, some), trainer.predict(network, some), atol=1e-4)
     assert of.card.training["versions"][backend]
 
 
@@ -150,7 +152,7 @@ def test_the_bundle_answers(made: bundle.Bundle) -> None:
 
 
 def test_it_is_served(made: bundle.Bundle, place: Path, serve: Callable[..., Server]) -> None:
-    """And says of each test picture what the bundle says, and of all of them what its card says."""
+    """And says of each test image what the bundle says, and of all of them what its card says."""
     server = serve("--models", str(made.folder.parent.parent))
     files = sorted(place.glob("colours/test/*/*.png"))
     said = [server.client.post("/predict", content=file.read_bytes()).json()["label"] for file in files]
@@ -167,7 +169,7 @@ def test_evaluating_prints_what_the_card_says(made: bundle.Bundle, place: Path) 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {key: made.card.accuracy[key] for key in made.card.accuracy if key != "unsure"}
     shown = kernelscope(place, "evaluate", str(made.folder), "--data", "colours")
-    assert f"{made.card.accuracy['accuracy']:.2%} of 39 pictures" in shown.stdout
+    assert f"{made.card.accuracy['accuracy']:.2%} of 39 images" in shown.stdout
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(place: Path) -> None:
@@ -200,7 +202,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(place: Path) -> None:
     [
         (["train", "--data", "colours", "--recipe", "slow"], 2, "choose fast, small, best, seed, seed-plus"),
         (["train", "--data", "colours", "--name", "a/b"], 2, "cannot name a model"),
-        (["train", "--data", "colours/train/red"], 1, "no pictures in class folders"),
+        (["train", "--data", "colours/train/red"], 1, "no images in class folders"),
         (["train", "--data", "colours", "--validation-fraction", "2"], 2, "between 0 and 1"),
         (["train", "--data", "colours", "--output", "colours/train/red/0.png", "--epochs", "1"], 1, "cannot write"),
         (["train", "--data", "colours", "--run", "colours/train/red/0.png", "--epochs", "1"], 1, "File exists"),
@@ -244,7 +246,7 @@ def test_a_backend_that_is_none_is_one_line(place: Path) -> None:
         ["train", "--time-budget", "soon"],
         ["train", "--size", "9"],
         ["train", "--seed", "-1"],
-        ["train", "--fit", "stretch"],
+        ["train", "--resize-mode", "stretch"],
         ["evaluate"],
     ],
 )

@@ -1,0 +1,1 @@
+"""Kernelscope trains image classifiers, serves them fast, and shows how they decide."""

@@ -1,0 +1,1 @@
+"""HTTP below the routes: connections, bodies, errors, API keys, the access log, deadlines."""

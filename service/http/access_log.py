@@ -1,0 +1,87 @@
+"""One line and one set of figures a request: request ids, the access log, and the request metrics."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.observability.metrics import Metrics
+
+log = logging.getLogger("kernelscope.access")
+
+_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_NO_MODEL: Final = ("", "")
+"""The model and version of what asks for none."""
+_FAULT: Final = 500
+_CLIENT_GONE: Final = 499
+"""What is logged where the client left before there was a reply; nginx' number."""
+
+
+class Access:
+    """Pure ASGI, for every request takes this path: Starlette's `BaseHTTPMiddleware` costs as much as a small model."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, *, log_requests: bool) -> None:
+        self._app, self._metrics, self._log_requests = app, metrics, log_requests
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on, and count it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start = time.perf_counter()
+        identity = _identity(scope)
+        scope.setdefault("state", {})["arrived"] = start
+        status = _CLIENT_GONE
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", identity)]
+            await send(message)
+
+        self._metrics.in_flight.inc()
+        try:
+            await self._app(scope, receive, answer)
+        except Exception:
+            status = _FAULT  # the reply is sent further out
+            raise
+        finally:
+            self._metrics.in_flight.dec()
+            took = time.perf_counter() - start
+            # the route's template, not the path: a label must not have as many values as clients care to send
+            route = getattr(scope.get("route"), "path", "other")
+            model: tuple[str, str] = scope["state"].get("labels", _NO_MODEL)
+            self._metrics.requests.labels(route, scope["method"] if route != "other" else "any", status, *model).inc()
+            self._metrics.request_seconds.labels(route, *model).observe(took)
+            if self._log_requests:
+                client = scope.get("client")
+                log.info(
+                    "%s %s %d",
+                    scope["method"],
+                    scope["path"],
+                    status,
+                    extra={
+                        "fields": {
+                            "method": scope["method"],
+                            "path": scope["path"],
+                            "status": status,
+                            "milliseconds": round(took * 1000, 2),
+                            "client": client[0] if client else None,
+                            "request_id": identity.decode(),
+                        }
+                    },
+                )
+
+
+def _identity(scope: Scope) -> bytes:
+    """The client's request id if it is one that can be logged safely, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _ID.fullmatch(value):
+            return bytes(value)
+    return secrets.token_hex(8).encode()

@@ -1,0 +1,98 @@
+"""Refusals of a request, and how each becomes a reply: `{"error": {"code", "message"}}`, or its protocol's own."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from contract.errors import BundleNotFound, ImageError
+from service.inference.batcher import Overloaded
+
+RETRY_SECONDS: Final = 1
+OVERLOADED: Final = ("overloaded", "too many images wait for the model: try again in a moment")
+"""The code and the message of a refusal for want of room, wherever it is made."""
+
+
+class Refusal(Exception):
+    """A request that is not answered: an HTTP status, a code for programs, a message for people."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+
+def reply(path: str, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """An error's reply, in the shape of the protocol that `path` belongs to."""
+    error = message if f"{path}/".startswith(("/v1/", "/v2/")) else {"code": code, "message": message}
+    return JSONResponse({"error": error}, status, headers=headers)
+
+
+def install(app: FastAPI) -> None:
+    """Let `app` answer every error in this project's shape, and its OpenAPI document say so."""
+    made = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        # FastAPI adds a 422 of its own shape to whatever takes parameters: none is ever sent
+        document = made()
+        for operation in (one for path in document["paths"].values() for one in path.values()):
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(name, None)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+    @app.exception_handler(Refusal)
+    async def refusal(request: Request, error: Refusal) -> JSONResponse:
+        return reply(request.url.path, error.status, error.code, str(error))
+
+    @app.exception_handler(ImageError)
+    async def image(request: Request, error: ImageError) -> JSONResponse:
+        return reply(request.url.path, error.status, error.code, str(error))
+
+    @app.exception_handler(BundleNotFound)
+    async def not_found(request: Request, error: BundleNotFound) -> JSONResponse:
+        return reply(request.url.path, HTTPStatus.NOT_FOUND, "unknown_model", str(error))
+
+    @app.exception_handler(Overloaded)
+    async def overloaded(request: Request, error: Overloaded) -> JSONResponse:
+        return reply(
+            request.url.path,
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            *OVERLOADED,
+            headers={"Retry-After": str(RETRY_SECONDS)},
+        )
+
+    @app.exception_handler(RequestValidationError)
+    async def parameters(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"][1:])) or str(first["loc"][0])
+        return reply(
+            request.url.path,
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "invalid_parameter",
+            f"{where} is {str(first.get('input'))[:80]!r}: {first['msg'].lower()}",
+        )
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        status = HTTPStatus(error.status_code)
+        messages = {
+            HTTPStatus.NOT_FOUND: f"there is nothing at {request.url.path}: GET /docs lists what there is",
+            HTTPStatus.METHOD_NOT_ALLOWED: f"{request.url.path} does not take {request.method}",
+        }
+        code = status.phrase.lower().replace(" ", "_")
+        return reply(request.url.path, status, code, messages.get(status, str(error.detail)), dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def fault(request: Request, error: Exception) -> JSONResponse:
+        # the server's fault, never the client's; the trace is in the log
+        return reply(
+            request.url.path, HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "the service failed; its log says why"
+        )

@@ -1,0 +1,1 @@
+"""Models in memory: load, decode, batch, run."""

@@ -1,0 +1,236 @@
+"""Many callers, few batches: what waits is run together as soon as the model is free, and never waits when it is.
+
+Everything but the model's run happens on the event loop, so there is no lock; the run has a thread of its own. A caller
+that is cancelled, because its deadline has passed or its client has left, leaves the queue before it costs a run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from contract.preprocessing import Pixels
+
+Probabilities = npt.NDArray[np.float32]
+
+
+_MEMORY: Final = 0.2
+"""How much the latest batch weighs in the pace."""
+
+
+class Overloaded(Exception):
+    """So many images wait for the model that one more would wait in vain."""
+
+
+class Runner(Protocol):
+    """What runs a batch: uint8 (N, H, W, 3) in, float32 (N, classes) out, called on the batcher's thread."""
+
+    def __call__(self, images: Pixels) -> Probabilities:
+        """Run a batch."""
+
+
+class Watcher(Protocol):
+    """What is told of a batcher's doings."""
+
+    def waiting(self, images: int) -> None:
+        """So many `images` wait now; told on the event loop."""
+
+    def ran(self, images: int, waited: float, took: float) -> None:
+        """A batch of `images`, whose oldest `waited` seconds, `took` seconds; told on the batcher's thread."""
+
+
+class Request:
+    """Images of one caller, which may be run in several batches. To wait for it is to wait for its answer.
+
+    Attributes:
+        answer: probabilities, float32 (N, classes); cancelling it takes the images from the queue.
+        since, started, ended: when it came, when its first batch was taken from the queue, and when its last was
+            through; by `time.perf_counter`.
+    """
+
+    __slots__ = ("answer", "ended", "images", "rows", "since", "started", "taken")
+
+    def __init__(self, images: Pixels, answer: asyncio.Future[Probabilities]) -> None:
+        self.images, self.answer = images, answer
+        self.since = self.started = self.ended = time.perf_counter()
+        self.taken = 0
+        self.rows: list[Probabilities] = []
+
+    def __await__(self) -> Generator[Any, None, Probabilities]:
+        return self.answer.__await__()
+
+    def add(self, rows: Probabilities) -> None:
+        """Rows come in order, for there is one thread."""
+        self.rows.append(rows)
+        if sum(map(len, self.rows)) == len(self.images):
+            self.ended = time.perf_counter()
+            self.answer.set_result(self.rows[0] if len(self.rows) == 1 else np.concatenate(self.rows))
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Some of a request's images: its share of a batch."""
+
+    request: Request
+    images: Pixels
+
+
+class Batcher:
+    """Joins images of many requests into batches.
+
+    Args:
+        run: runs a batch.
+        watch: told of each batch.
+        max_batch_size: images in a batch at most; a request of more is split and joined.
+        max_queue: images that may wait.
+        max_queue_delay: seconds that a free model waits for a batch to fill. On a CPU a larger batch is hardly cheaper
+            an image, so waiting costs latency and brings nothing; it is for accelerators.
+    """
+
+    def __init__(
+        self, run: Runner, watch: Watcher, *, max_batch_size: int, max_queue: int, max_queue_delay: float = 0.0
+    ) -> None:
+        self._run, self._watch = run, watch
+        self._max_batch_size, self._max_queue, self._max_queue_delay = max_batch_size, max_queue, max_queue_delay
+        self._queue: deque[Request] = deque()
+        self._running = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._began = 0.0
+        self._pace = 0.0  # seconds an image, of late, from the start of a batch to its delivery
+        self.depth = 0
+        """Images waiting now."""
+
+    def submit(self, images: Pixels, patience: float = math.inf) -> Request:
+        """Queue images, uint8 (N, H, W, 3), one or more; wait for what is returned.
+
+        Args:
+            images: what to run.
+            patience: seconds after which the answer is of no use any more.
+
+        Raises:
+            Overloaded: more images wait than `max_queue`, or they will keep the model busy for more than half of
+                `patience`, which the run, the reply and a bad guess may take as well; nothing was queued.
+        """
+        # a request that is larger than the queue is taken where nothing waits, or it could never be answered
+        if self.depth and (self.depth + len(images) > self._max_queue or 2 * self.wait > patience):
+            raise Overloaded
+        loop = asyncio.get_running_loop()
+        request = Request(images, loop.create_future())
+        self._queue.append(request)
+        self._wait(len(images))
+        self._idle.clear()
+        self._take(loop)
+        if request.taken < len(images):
+            request.answer.add_done_callback(lambda answer: self._give_up(request) if answer.cancelled() else None)
+        return request
+
+    def _give_up(self, request: Request) -> None:
+        """Take a request's images from the queue, as far as they are still in it."""
+        self._wait(request.taken - len(request.images))
+        request.taken = len(request.images)
+
+    @property
+    def wait(self) -> float:
+        """Seconds that an image which comes now will wait, by what the last ones took."""
+        return self.depth * self._pace
+
+    def is_full(self, coming: int, patience: float) -> bool:
+        """Whether one image more will be refused, where so many are about to be queued; see `submit`."""
+        waiting = self.depth + coming
+        return waiting >= self._max_queue or 2 * waiting * self._pace > patience
+
+    async def drain(self) -> None:
+        """Wait until nothing waits and nothing runs."""
+        await self._idle.wait()
+
+    def close(self) -> None:
+        """End the thread, after the run that is under way."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def _take(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start a batch of what waits, if the model is free."""
+        if self._running or (self._max_queue_delay and self._rather_wait(loop)):
+            return
+        batch: list[_Span] = []
+        room = self._max_batch_size
+        while self._queue and room:
+            request = self._queue[0]
+            if request.answer.done():  # cancelled, or another of its batches failed
+                self._give_up(request)
+            request.started = request.started if request.taken else time.perf_counter()
+            images = request.images[request.taken : request.taken + room]
+            request.taken += len(images)
+            if request.taken == len(request.images):
+                self._queue.popleft()
+            if len(images):
+                batch.append(_Span(request, images))
+                room -= len(images)
+        if batch:
+            self._running = self._max_batch_size - room
+            self._began = time.perf_counter()
+            self._wait(-self._running)
+            task = loop.run_in_executor(self._thread, self._infer, batch)
+            task.add_done_callback(lambda done: self._deliver(loop, batch, done.result()))
+        elif not self._queue:
+            self._idle.set()
+
+    def _wait(self, more: int) -> None:
+        """So many images more wait; fewer where it is negative."""
+        self.depth += more
+        self._watch.waiting(self.depth)
+
+    def _rather_wait(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether a fuller batch may still come; if so, a timer takes what has come by then."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if not self._queue or self.depth >= self._max_batch_size:
+            return False
+        left = self._queue[0].since + self._max_queue_delay - time.perf_counter()
+        if left <= 0:
+            return False
+        self._timer = loop.call_later(left, self._take, loop)
+        return True
+
+    def _infer(self, batch: list[_Span]) -> list[Probabilities | Exception]:
+        start = time.perf_counter()
+        images = batch[0].images if len(batch) == 1 else np.concatenate([span.images for span in batch])
+        results: list[Probabilities | Exception]
+        try:
+            rows = self._run(images)
+            ends = np.cumsum([len(span.images) for span in batch])
+            results = list(np.split(rows, ends[:-1]))
+        except Exception as error:  # whatever a model's run raises is its callers' to know
+            # one that fails must not fail those it was joined with: each has a run of its own
+            results = [error] if len(batch) == 1 else [self._infer([span])[0] for span in batch]
+        self._watch.ran(len(images), start - batch[0].request.since, time.perf_counter() - start)
+        return results
+
+    def _deliver(
+        self, loop: asyncio.AbstractEventLoop, batch: list[_Span], results: list[Probabilities | Exception]
+    ) -> None:
+        pace = (time.perf_counter() - self._began) / self._running
+        self._pace += (pace - self._pace) * (_MEMORY if self._pace else 1)
+        self._running = 0
+        self._take(loop)  # before the answers are handed out: the model goes on while replies are written
+        for span, result in zip(batch, results, strict=True):
+            answer = span.request.answer
+            if answer.done():
+                continue  # cancelled, or another of its batches failed
+            if isinstance(result, Exception):
+                self._give_up(span.request)
+                answer.set_exception(result)
+            else:
+                span.request.add(result)

@@ -1,0 +1,147 @@
+"""A version that answers requests: its bundle, an engine behind a batcher, and what it has run."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from contract.bundle import Bundle, Card
+from service.inference.batcher import Batcher
+from service.inference.engine import Engine
+from service.observability.metrics import Metrics
+from service.settings import Settings
+
+
+@dataclass
+class Stats:
+    """What a version has run since it was loaded; told by its batcher's thread, read by whoever asks."""
+
+    batches: dict[int, list[float]] = field(default_factory=dict)
+    """By size: how many batches, and seconds that they took in all."""
+    waited: float = 0.0
+    last: float = 0.0
+
+    def add(self, images: int, waited: float, took: float) -> None:
+        """One more batch."""
+        count = self.batches.setdefault(images, [0, 0.0])
+        count[0] += 1
+        count[1] += took
+        self.waited += waited
+        self.last = time.time()
+
+    def plus(self, other: dict[str, Any]) -> Stats:
+        """These and another process' statistics of the same version, as `shared` gives them."""
+        sums = {size: list(figures) for size, figures in self.batches.items()}
+        for size, (count, took) in other["batches"]:
+            mine = sums.setdefault(size, [0, 0.0])
+            mine[0] += count
+            mine[1] += took
+        return Stats(sums, self.waited + other["waited"], max(self.last, other["last"]))
+
+    def shared(self) -> dict[str, Any]:
+        """In a form that JSON can hold."""
+        return {"batches": list(dict(self.batches).items()), "waited": self.waited, "last": self.last}
+
+    def describe(self, name: str, version: int) -> dict[str, Any]:
+        """As the statistics extension of the Open Inference Protocol shows it."""
+        batches = dict(self.batches)
+        runs = int(sum(count for count, _ in batches.values()))
+        images = int(sum(size * count for size, (count, _) in batches.items()))
+        took = sum(seconds for _, seconds in batches.values())
+
+        def part(count: int, seconds: float) -> dict[str, int]:
+            return {"count": count, "ns": round(seconds * 1e9)}
+
+        return {
+            "name": name,
+            "version": str(version),
+            "last_inference": round(self.last * 1000),
+            "inference_count": images,
+            "execution_count": runs,
+            "inference_stats": {
+                "success": part(runs, self.waited + took),
+                "fail": part(0, 0),
+                "queue": part(runs, self.waited),
+                "compute_input": part(runs, 0),
+                "compute_infer": part(runs, took),
+                "compute_output": part(runs, 0),
+            },
+            "batch_stats": [
+                {"batch_size": size, "compute_infer": part(int(count), seconds)}
+                for size, (count, seconds) in sorted(batches.items())
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Served:
+    """A version that answers requests."""
+
+    bundle: Bundle
+    batcher: Batcher
+    stats: Stats
+    load_seconds: float
+
+    @property
+    def card(self) -> Card:
+        """The model's card."""
+        return self.bundle.card
+
+    @cached_property  # each reply asks for it, and a path takes its time
+    def name(self) -> str:
+        """The model's name: its folder's, as in the repository."""
+        return self.bundle.folder.parent.name
+
+    @property
+    def version(self) -> int:
+        """The version's number."""
+        return self.bundle.version
+
+    @cached_property
+    def labels(self) -> tuple[str, str]:
+        """Name and version, as the metrics label it."""
+        return self.name, str(self.version)
+
+
+class _Watch:
+    """Passes on what a batcher does: to the metrics, and to the version's own statistics."""
+
+    def __init__(self, name: str, version: int, stats: Stats, metrics: Metrics) -> None:
+        labels = (name, str(version))
+        self._stats = stats
+        self._depth = metrics.queue_depth.labels(*labels)
+        self._sizes = metrics.batch_size.labels(*labels)
+        self._waits = metrics.queue_seconds.labels(*labels)
+        self._runs = metrics.inference_seconds.labels(*labels)
+
+    def waiting(self, images: int) -> None:
+        self._depth.set(images)
+
+    def ran(self, images: int, waited: float, took: float) -> None:
+        self._stats.add(images, waited, took)
+        self._sizes.observe(images)
+        self._waits.observe(waited)
+        self._runs.observe(took)
+
+
+def load(of: Bundle, settings: Settings, metrics: Metrics) -> Served:
+    """Load a bundle's model and warm it; this blocks.
+
+    Raises:
+        BundleError: it cannot be served.
+        UsageError: the settings name a provider that is not there.
+    """
+    start = time.perf_counter()
+    engine = Engine(of, settings.threads, settings.providers)
+    engine.warm(settings.max_batch_size)
+    stats = Stats()
+    batcher = Batcher(
+        engine.run,
+        _Watch(of.folder.parent.name, of.version, stats, metrics),
+        max_batch_size=settings.max_batch_size,
+        max_queue=settings.max_queue,
+        max_queue_delay=settings.max_queue_delay,
+    )
+    return Served(of, batcher, stats, time.perf_counter() - start)

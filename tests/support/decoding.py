@@ -1,0 +1,13 @@
+"""What a decoder decodes for, where no model is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from contract.bundle import Card
+
+
+@dataclass(frozen=True)
+class Target:
+    card: Card
+    labels: tuple[str, str] = ("x", "1")

@@ -1,0 +1,103 @@
+"""What tests make for themselves: a real ONNX model that tells colours apart, its bundle, and images."""
+
+from __future__ import annotations
+
+import shutil
+import timeit
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from contract import bundle
+
+COLOURS = ("red", "green", "blue")
+ADMIN = {"Authorization": "Bearer secret"}
+ROTATED = ("blue", "red", "green")
+"""Labels of another version, by which its answers are known: to it, a red image is blue."""
+
+
+def colour_model(height: int = 8, width: int = 8, *, classes: int = 3) -> onnx.ModelProto:
+    """The mean of each channel, in [0, 10], is the logit of its colour."""
+    scale = numpy_helper.from_array(np.array(10 / 255, np.float32), "scale")
+    axes = numpy_helper.from_array(np.array([1, 2], np.int64), "axes")
+    pick = numpy_helper.from_array(np.eye(3, classes, dtype=np.float32), "pick")
+    nodes = [
+        helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["float", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "scale"], ["scaled"]),
+        helper.make_node("MatMul", ["scaled", "pick"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "colours",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", height, width, 3])],
+        [
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", classes]),
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", classes]),
+        ],
+        [scale, axes, pick],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def colour_bundle(root: Path, name: str = "colours", version: int = 1, **card: Any) -> bundle.Bundle:
+    """A bundle of `colour_model` in a repository."""
+    folder = root / name / str(version)
+    folder.mkdir(parents=True)
+    fields = {"labels": COLOURS, "height": 8, "width": 8, **card}
+    model = colour_model(fields["height"], fields["width"], classes=len(fields["labels"]))
+    (folder / bundle.MODEL).write_bytes(model.SerializeToString())
+    (folder / bundle.CARD).write_text(bundle.Card(name=name, **fields).to_json())
+    return bundle.read(folder)
+
+
+def damaged_bundle(root: Path, name: str = "damaged") -> bundle.Bundle:
+    """As `colour_bundle`, but its answers are no numbers."""
+    of = colour_bundle(root, name)
+    model = onnx.load(of.model)
+    (scale,) = (one for one in model.graph.initializer if one.name == "scale")
+    scale.CopyFrom(numpy_helper.from_array(np.array(np.nan, np.float32), "scale"))
+    of.model.write_bytes(model.SerializeToString())
+    return of
+
+
+def slow_bundle(root: Path, name: str = "slow", *, seconds: float = 0.5) -> bundle.Bundle:
+    """As `colour_bundle`, but each run first multiplies large matrices, for about that long."""
+    of = colour_bundle(root, name)
+    model = onnx.load(of.model)
+    side = 1000
+    square = np.ones((side, side), np.float32)
+    rounds = max(4, round(seconds / min(timeit.repeat(lambda: square @ square, number=1, repeat=5))))
+    nodes = [
+        helper.make_node("ReduceMean", ["scaled"], ["all"], keepdims=0),
+        helper.make_node("Mul", ["all", "tiny"], ["small"]),  # products of such matrices stay finite
+        helper.make_node("Expand", ["small", "square"], ["m0"]),
+        *(helper.make_node("MatMul", [f"m{i}", f"m{i}"], [f"m{i + 1}"]) for i in range(rounds)),
+        helper.make_node("ReduceMax", [f"m{rounds}"], ["most"], keepdims=0),
+        helper.make_node("Mul", ["most", "zero"], ["nothing"]),
+        helper.make_node("Add", ["plain", "nothing"], ["logits"]),
+    ]
+    graph = model.graph
+    matmul = next(node for node in graph.node if node.output[0] == "logits")
+    matmul.output[0] = "plain"
+    softmax = graph.node.pop()
+    graph.node.extend([*nodes, softmax])
+    graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.array(1e-4, np.float32), "tiny"),
+            numpy_helper.from_array(np.array(0, np.float32), "zero"),
+            numpy_helper.from_array(np.array([side, side], np.int64), "square"),
+        ]
+    )
+    of.model.write_bytes(model.SerializeToString())
+    return of
+
+
+def publish(root: Path, version: int, **card: object) -> None:
+    """As `repository.publish` does: made beside, then renamed."""
+    beside = colour_bundle(root.parent / f"beside-{version}", "colours", version, **card)
+    shutil.move(beside.folder, root / "colours" / str(version))

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from contract.errors import BundleError
+from tests.support.images import RGB
+from tests.support.models import colour_bundle, damaged_bundle
+from training.data.split import Split
+from training.evaluation import evaluate
+from training.export import plots
+
+
+def test_rare_classes_weigh_as_much_in_the_balanced_accuracy(tmp_path: Path) -> None:
+    of = colour_bundle(tmp_path)
+    labels = np.array([0] * 8 + [1, 1], np.int64)
+    shown = ["red"] * 8 + ["green", "blue"]
+    images = np.stack([np.full((8, 8, 3), RGB[colour], np.uint8) for colour in shown])
+    score = evaluate.evaluate(of, Split(images, labels), "test")
+    assert (score.accuracy, score.balanced_accuracy) == (0.9, 0.75)
+
+
+def test_a_model_that_is_not_what_its_card_says_is_refused(tmp_path: Path) -> None:
+    of = colour_bundle(tmp_path)
+    for wrong, says in (({"labels": ("a", "b")}, "gives 3 classes; its card names 2"), ({"height": 9}, "card says")):
+        card = dataclasses.replace(of.card, **wrong)
+        other = dataclasses.replace(of, card=card)
+        with pytest.raises(BundleError, match=says):
+            evaluate.session(other)
+
+
+def test_a_damaged_or_altered_model_is_not_scored(tmp_path: Path) -> None:
+    of = colour_bundle(tmp_path)
+    some = Split(np.full((4, 8, 8, 3), RGB["red"], np.uint8), np.zeros(4, np.int64))
+    warmer = dataclasses.replace(of, card=dataclasses.replace(of.card, temperature=5.0))
+    with pytest.raises(BundleError, match=r"does not divide by the temperature of 5\.0"):
+        evaluate.evaluate(warmer, some, "test")
+    with pytest.raises(BundleError, match="no numbers"):
+        evaluate.evaluate(damaged_bundle(tmp_path), some, "test")
+
+
+def test_names_between_dollars_are_no_formulae(tmp_path: Path) -> None:
+    labels = ("$a_$", r"$\\frac$", "c$")
+    of = colour_bundle(tmp_path, labels=labels)
+    images = np.stack([np.full((8, 8, 3), RGB[colour], np.uint8) for colour in ("red", "blue", "green")])
+    score = evaluate.evaluate(of, Split(images, np.arange(3)), "test")
+    for plot in (plots.confusion(score.confusion, labels), plots.mistakes(score, images, labels)):
+        assert plot is not None
+        assert plot.startswith(b"\x89PNG")

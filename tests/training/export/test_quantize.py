@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import dataclasses
+import io
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from rich.console import Console
+
+from contract import bundle, repository
+from contract.errors import UsageError
+from tests.support.images import class_folder
+from tests.support.models import colour_bundle
+from tests.support.recipes import TINY
+from training import pipeline
+from training.data.split import Split
+from training.evaluation import evaluate
+from training.export import quantize, to_onnx
+from training.loop import trainer
+from training.networks import architectures
+
+WIDE = dataclasses.replace(TINY, name="wide", network=architectures.Whitened((32, 128)), epochs=3)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        root = tmp_path_factory.mktemp("quantize")
+        patch.setenv("KERNELSCOPE_CACHE", str(root / "cache"))
+        class_folder(root / "colours", each=40, size=(32, 32))
+        yield root
+
+
+@pytest.fixture(scope="module")
+def made(place: Path) -> bundle.Bundle:
+    wanted = pipeline.Job(
+        recipe=WIDE,
+        source=str(place / "colours"),
+        output=place / "models",
+        run=place / "run",
+        name="colours",
+        size=None,
+        resize_mode="crop",
+        validation_fraction=0.3,
+        options=trainer.Options(),
+        resume=False,
+        command="kernelscope train",
+    )
+    return pipeline.run(wanted, Console(file=io.StringIO()))
+
+
+def test_integers_answer_as_floats_do(made: bundle.Bundle, place: Path, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
+    proto = quantize.convert(made, images)
+    kinds = {node.op_type for node in proto.graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
+    weights = [one for one in proto.graph.initializer if len(one.dims) == 4]
+    assert weights
+    assert all(one.data_type == onnx.TensorProto.INT8 for one in weights)
+    # seven bits, or processors without VNNI compute something else
+    assert all(np.abs(onnx.numpy_helper.to_array(one).astype(int)).max() <= 64 for one in weights)
+    int8 = to_onnx.write(proto, made.card, tmp_path)
+    assert int8.model.stat().st_size < made.model.stat().st_size / 2
+    labels = evaluate.logits(made, images).argmax(1)
+    assert evaluate.evaluate(int8, Split(images, labels), "x").accuracy > 0.85
+
+
+def test_the_first_convolution_stays_as_it_is_where_accuracy_wants_it(
+    made: bundle.Bundle, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console = Console(file=io.StringIO())
+    gains = [quantize.Gain(0.9, 0.89, 3.0), quantize.Gain(0.9, 0.899, 2.9)]
+    monkeypatch.setattr(quantize, "measure", lambda *_: gains.pop(0))
+    version = quantize.run(made, str(place / "colours"), tmp_path, console)
+    assert version.card.cost["float32_convolutions"] == 1
+    kernels = [one for one in onnx.load(version.model).graph.initializer if len(one.dims) == 4]
+    assert len(kernels) > 1
+    (exact,) = (onnx.numpy_helper.to_array(one) for one in kernels if one.data_type == onnx.TensorProto.FLOAT)
+    before = onnx.load(made.model).graph
+    first = next(node.input[1] for node in before.node if node.op_type == "Conv")
+    (kernel,) = (onnx.numpy_helper.to_array(one) for one in before.initializer if one.name == first)
+    assert np.array_equal(exact, kernel)
+    assert "first convolution stays in float32" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_what_is_worth_it_is_published_and_what_is_not_is_not(
+    made: bundle.Bundle, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console = Console(file=io.StringIO())
+    monkeypatch.setattr(quantize, "measure", lambda *_: quantize.Gain(0.9, 0.899, 2.5))
+    command = "kernelscope quantize models/colours/1"
+    version = quantize.run(made, str(place / "colours"), place / "models", console, command=command)
+    assert version.version == 2
+    assert version.card.training == {**made.card.training, "quantised_by": command}
+    page = (version.folder / "README.md").read_text()
+    assert f"by `{command}`" in page
+    assert "| trained by | kernelscope train |" in page
+    assert version.card.cost["dtype"] == "int8"
+    assert version.card.cost["float32_convolutions"] == 0
+    assert version.card.cost["speed_over_float32"] == 2.5
+    for gain, says in ((quantize.Gain(0.9, 0.89, 3.0), "loses 1.00%"), (quantize.Gain(0.9, 0.9, 1.4), "1.40 times")):
+        monkeypatch.setattr(quantize, "measure", lambda *_, gain=gain: gain)
+        with pytest.raises(quantize.NotWorthIt, match=says):
+            quantize.run(made, str(place / "colours"), place / "models", console)
+    assert repository.models(place / "models") == {"colours": [1, 2]}
+    with pytest.raises(UsageError, match="is int8"):
+        quantize.run(version, str(place / "colours"), place / "models", console)
+
+
+def test_other_data_than_it_was_trained_on_are_refused(made: bundle.Bundle, place: Path, tmp_path: Path) -> None:
+    class_folder(tmp_path / "other", size=(32, 32), seed=9)
+    with pytest.raises(UsageError, match=r"is not what .* was trained on"):
+        quantize.run(made, str(tmp_path / "other"), place / "models", Console(file=io.StringIO()))
+
+
+def test_the_gain_is_measured_side_by_side(tmp_path: Path) -> None:
+    of = colour_bundle(tmp_path)
+    images = np.zeros((4, 8, 8, 3), np.uint8)
+    images[..., 0] = 250
+    gain = quantize.measure(of, 0.75, of, Split(images, np.zeros(4, np.int64)))
+    assert (gain.before, gain.after) == (0.75, 1)
+    assert 0.3 < gain.speed < 3

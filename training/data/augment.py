@@ -1,0 +1,123 @@
+"""Augmentation of whole batches. Every transform is a frozen dataclass that is called with images and a `Draw`.
+
+What is random comes from the draw alone, which is seeded by run, epoch and step: a run that is resumed sees the
+images that the uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Batch = npt.NDArray[Any]
+"""(N, H, W, 3), uint8 or float32, values 0 to 255."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The chance behind one batch.
+
+    Attributes:
+        epoch: from 0.
+        rng: seeded by run, epoch and step.
+        coins: bool (N,); one an image, the same in every epoch of a run.
+    """
+
+    epoch: int
+    rng: np.random.Generator
+    coins: npt.NDArray[np.bool_]
+
+
+class Transform(Protocol):
+    """(N, H, W, 3) in, (N, H, W, 3) out."""
+
+    def __call__(self, images: Batch, draw: Draw) -> Batch:
+        """Return transformed images; the input is left as it is."""
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Mirror left and right.
+
+    Attributes:
+        alternate: each image's side is drawn once and then changes every epoch, so that two epochs in a row show both
+            (Jordan 2024, arXiv:2404.00498, section 3.6); otherwise it is drawn anew each time.
+    """
+
+    alternate: bool = False
+
+    def __call__(self, images: Batch, draw: Draw) -> Batch:
+        """Mirror about half of the images."""
+        flip = draw.coins ^ bool(draw.epoch % 2) if self.alternate else draw.rng.random(len(images)) < 0.5
+        return np.where(flip[:, None, None, None], images[:, :, ::-1], images)
+
+
+@dataclass(frozen=True)
+class Translate:
+    """Shift by up to `pixels` whole pixels each way; what comes in at the border is reflected."""
+
+    pixels: int = 2
+
+    def __call__(self, images: Batch, draw: Draw) -> Batch:
+        """Shift each image on its own."""
+        n, height, width, _ = images.shape
+        padded = np.pad(images, ((0, 0), (self.pixels,) * 2, (self.pixels,) * 2, (0, 0)), mode="reflect")
+        top, left = draw.rng.integers(0, 2 * self.pixels + 1, (2, n))
+        out = np.empty_like(images)
+        for y in range(2 * self.pixels + 1):  # one slice an offset is faster than gathering pixel by pixel
+            for x in range(2 * self.pixels + 1):
+                chosen = np.flatnonzero((top == y) & (left == x))
+                out[chosen] = padded[chosen, y : y + height, x : x + width]
+        return out
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """Blank one square an image, at a random place, to mid-grey (DeVries and Taylor 2017, arXiv:1708.04552)."""
+
+    side: int = 8
+
+    def __call__(self, images: Batch, draw: Draw) -> Batch:
+        """Blank a square of each image."""
+        n, height, width, _ = images.shape
+        y, x = (draw.rng.integers(0, side, (n, 1)) - self.side // 2 for side in (height, width))
+        rows, columns = np.arange(height), np.arange(width)
+        in_rows, in_columns = (rows >= y) & (rows < y + self.side), (columns >= x) & (columns < x + self.side)
+        hole = in_rows[:, :, None] & in_columns[:, None, :]
+        return np.where(hole[..., None], np.asarray(127, images.dtype), images)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Rotate within ±`degrees` and shift within ±`shift` of each side, bilinear, the border repeated outwards."""
+
+    degrees: float = 45.0
+    shift: float = 0.1
+
+    def __call__(self, images: Batch, draw: Draw) -> Batch:
+        """Turn and shift each image on its own; returns float32."""
+        from keras import ops  # the backend's own kernel, many times faster than NumPy's
+
+        n, height, width, _ = images.shape
+        angle = draw.rng.uniform(-self.degrees, self.degrees, n) * math.pi / 180
+        right = draw.rng.uniform(-self.shift, self.shift, n) * width
+        down = draw.rng.uniform(-self.shift, self.shift, n) * height
+        cos, sin = np.cos(angle), np.sin(angle)
+        middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
+        from_x, from_y = middle_x + right, middle_y + down
+        zero = np.zeros(n)
+        # output (x, y) is taken from input (a0 x + a1 y + a2, a3 x + a4 y + a5): shifted back, then turned
+        rows = (
+            (cos, -sin, middle_x - cos * from_x + sin * from_y),
+            (sin, cos, middle_y - sin * from_x - cos * from_y),
+            (zero, zero),
+        )
+        transform = np.stack([value for row in rows for value in row], axis=1)
+        moved = ops.image.affine_transform(
+            images.astype(np.float32), transform.astype(np.float32), fill_mode="nearest", data_format="channels_last"
+        )
+        return np.asarray(ops.convert_to_numpy(moved))

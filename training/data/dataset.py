@@ -1,0 +1,277 @@
+"""Labelled images from wherever they are, as arrays with a fixed split.
+
+Four kinds of source: `cifar10` (Keras downloads it), an image folder, an archive of one, a NumPy file. An image folder
+holds one folder a class, either at its top or below `train/`, with an optional `validation/` (or `val/`, `valid/`) and
+`test/` beside it. Whatever the source, every image goes through `contract.preprocessing`, as it will in service.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from contract import preprocessing
+from contract.bundle import Card
+from contract.errors import DataError, UsageError
+from training.data import sources
+from training.data.decode import Progress, resized
+from training.data.split import Decoded, Split
+
+VALIDATION_FRACTION: Final = 0.1
+LEAST_FOR_TEST: Final = 20
+"""Where each class has so many training images and there is no test split, a part of them is kept for testing."""
+_SPLIT_SEED: Final = 20180521
+"""The validation split is the same for every run on the same data, whatever the run's own seed."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images, split.
+
+    Attributes:
+        name: a word for it, the default name of a model trained on it.
+        labels: the class names, in the order of the indices.
+        train, validation, test: the splits; `test` is None where the source has none and too few images for one.
+        resize_mode: how images took the shape they have.
+        checksum: SHA-256 of the source (see `load`).
+        held_out: the shares of the training images that became the validation and the test split; 0 for a split that
+            the source has itself, or that there is not.
+        skipped: images that could not be read, or stand in no split's folder, as `name: why`.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split | None
+    resize_mode: preprocessing.ResizeMode
+    checksum: str
+    held_out: tuple[float, float] = (0.0, 0.0)
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.train.images.shape[1], self.train.images.shape[2]
+
+    def describe(self) -> dict[str, Any]:
+        """What a card says of the data."""
+        return {
+            "name": self.name,
+            "checksum": f"sha256:{self.checksum}",
+            "train": len(self.train),
+            "validation": len(self.validation),
+            "test": len(self.test) if self.test else 0,
+            "held_out": list(self.held_out),
+            "skipped": len(self.skipped),
+        }
+
+
+def load(
+    where: str,
+    *,
+    size: tuple[int, int] | None = None,
+    resize_mode: preprocessing.ResizeMode = "crop",
+    labels: tuple[str, ...] | None = None,
+    validation_fraction: float = VALIDATION_FRACTION,
+    test_fraction: float | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Dataset:
+    """Load labelled images.
+
+    Args:
+        where: `cifar10`, a folder, an archive (.zip, .tar, .tar.gz, .tar.xz ...) or a file .npz with `x_train` uint8
+            (N, H, W, 3), `y_train` (N,), and optionally `x_validation`, `x_test`, ... and `labels`.
+        size: height and width to bring images to; by default the images' own where they all have the same,
+            else the median of their shorter sides, 224 at most.
+        resize_mode: how an image of another shape takes that size.
+        labels: the classes and their order, where they are given by a model; by default the sorted folder names.
+        validation_fraction: how much of the training images of each class is held out, unless the source has a
+            validation split of its own. The choice is fixed: the same data are always split the same way.
+        test_fraction: the same for a test split, so that what is reported is not from images that choices were made
+            by; as large as `validation_fraction` where None, if each class has `LEAST_FOR_TEST` images.
+        progress: called while images are decoded.
+
+    The checksum is that of the archive or file; for a folder, that of the names, sizes and contents in it.
+
+    Raises:
+        UsageError: there is no such source, or it is of no known kind.
+        DataError: one class, an empty class, no readable image, a path that climbs out of the archive, ...
+    """
+    path = Path(where)
+    if where == "cifar10" and not path.exists():
+        name, checksum, decoded = "cifar10", *sources.keras_cifar10()
+        if size is not None:
+            decoded = resized(decoded, size, resize_mode)
+    elif not path.exists():
+        raise UsageError(f"there are no data at {where!r}: give cifar10, a folder, an archive or a .npz file")
+    elif path.suffix == ".npz":
+        name, checksum, decoded = path.stem, sources.sha256(path), sources.from_npz(path)
+        if size is not None:
+            decoded = resized(decoded, size, resize_mode)
+    else:
+        name = Path(os.path.abspath(path)).name.split(".")[0]
+        checksum, decoded = sources.from_images(path, size, resize_mode, progress)
+    decoded = _named(decoded, where, labels)
+    if labels is None:
+        _check(decoded, where)
+    name = name.encode(errors="replace").decode()  # it is for the card; names of files are any bytes
+    data = _split(name, checksum, decoded, resize_mode, validation_fraction, test_fraction)
+    return data if labels is None else _relabelled(data, where, labels)
+
+
+def load_for(
+    card: Card, where: str, progress: Progress = lambda done, total: None, *, split_as: Card | None = None
+) -> Dataset:
+    """Load labelled images as a bundle takes them and, where it was trained on them, as they were split for that.
+
+    Args:
+        card: the bundle's.
+        where: see `load`; raises what that raises.
+        progress: called while images are decoded.
+        split_as: the card of another bundle, as for which they are split.
+    """
+    told = (split_as or card).data
+    held, rest = told.get("validation", 0), told.get("train", 0)
+    # cards did not always tell the shares; then no test split was held out
+    by_count = held / (held + rest) if held and rest else VALIDATION_FRACTION
+    validation, test = told.get("held_out", (by_count, 0.0))
+    return load(
+        where,
+        size=(card.height, card.width),
+        resize_mode=card.resize_mode,
+        labels=card.labels,
+        validation_fraction=validation or VALIDATION_FRACTION,
+        test_fraction=test,
+        progress=progress,
+    )
+
+
+def choose(data: Dataset, name: str | None, card: Card) -> tuple[str, Split]:
+    """A split by its name: `train`, `validation`, `test` or `all`.
+
+    By default `test` where the source has one, or the card's bundle kept one of these data out of its training; else,
+    of data that it was trained on, `validation`, and of other data all images.
+
+    Raises:
+        UsageError: the data have no such split.
+    """
+    if name is None:
+        own = trained_on(card, data)
+        tests = data.test and (own or not data.held_out[1])  # of other data no part is better than the rest
+        name = "test" if tests else "validation" if own else "all"
+    splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    if name == "all":
+        first, *others = (split for split in splits.values() if split)
+        return name, first.joined(*others)
+    split = splits[name]
+    if not split:
+        raise UsageError(f"the data have no {name} split: choose one of {', '.join(n for n, s in splits.items() if s)}")
+    return name, split
+
+
+def trained_on(card: Card, data: Dataset) -> bool:
+    """Whether these are the data that a card's bundle was trained on."""
+    return bool(card.data.get("checksum") == f"sha256:{data.checksum}")
+
+
+def _named(decoded: Decoded, where: str, labels: tuple[str, ...] | None) -> Decoded:
+    """With names for classes that had numbers only."""
+    if decoded.labels:
+        return decoded
+    count = 1 + max(int(split.labels.max(initial=0)) for split in decoded.splits.values())
+    if labels is not None and count > len(labels):
+        raise DataError(f"{where} has {count} classes, the model {len(labels)}")
+    return replace(decoded, labels=labels or tuple(f"class {index}" for index in range(count)))
+
+
+def _relabelled(data: Dataset, where: str, labels: tuple[str, ...]) -> Dataset:
+    """With a model's classes in their order. After the split: which images are held out must not hang on it."""
+    unknown = sorted(set(data.labels) - set(labels))
+    if unknown:
+        raise DataError(f"{where} has classes that the model does not know: {', '.join(unknown[:5])}")
+    order = np.array([labels.index(label) for label in data.labels])
+
+    def turned(split: Split) -> Split:
+        return Split(split.images, order[split.labels])
+
+    test = turned(data.test) if data.test else None
+    return replace(data, labels=labels, train=turned(data.train), validation=turned(data.validation), test=test)
+
+
+def _check(decoded: Decoded, where: str) -> None:
+    """Raise `DataError` where there is nothing to be learnt."""
+    times = Counter(decoded.labels)
+    for label in decoded.labels:
+        if not label or times[label] > 1 or not label.isprintable():
+            raise DataError(f"{where}: {label!r} cannot name a class: names must differ, and be text")
+    sizes = {name: split.images.shape[1:3] for name, split in decoded.splits.items()}
+    if len(set(sizes.values())) > 1:
+        raise DataError(f"{where}: the splits' images differ in size ({sizes}): give a --size")
+    if len(decoded.labels) < 2:
+        raise DataError(f"{where} has one class only, {decoded.labels[0]!r}: two or more are needed to tell apart")
+    if "train" not in decoded.splits:
+        raise DataError(f"{where} has no training images: expected train/<class>/*.jpg, or x_train in a .npz file")
+    counts = np.bincount(decoded.splits["train"].labels, minlength=len(decoded.labels))
+    for label, count in zip(decoded.labels, counts, strict=True):
+        if count < 2:
+            raise DataError(f"{where}: class {label!r} has {count} readable training images; it needs two or more")
+
+
+def _split(
+    name: str,
+    checksum: str,
+    decoded: Decoded,
+    resize_mode: preprocessing.ResizeMode,
+    fraction: float,
+    test_fraction: float | None,
+) -> Dataset:
+    if not 0 < fraction < 1:
+        raise UsageError(f"the validation fraction is {fraction}; it must lie between 0 and 1")
+    splits = decoded.splits
+    if "train" not in splits:  # an archive with test/ alone can be evaluated on
+        empty = next(iter(splits.values())).take(np.arange(0))
+        splits = {"train": empty, "validation": empty, **splits}
+    train = splits["train"]
+    if test_fraction is None:
+        counts = np.bincount(train.labels, minlength=len(decoded.labels))
+        test_fraction = fraction if counts.min() >= LEAST_FOR_TEST else 0.0
+    validates, tests = "validation" in splits, "test" in splits or not len(train)
+    shares = (0.0 if validates else fraction, 0.0 if tests else test_fraction)
+    if any(shares):
+        kept, validation, test = _held_out(train.labels, *shares)
+        splits = {"validation": train.take(validation), "test": train.take(test), **splits, "train": train.take(kept)}
+    return Dataset(
+        name=name,
+        labels=decoded.labels,
+        train=splits["train"],
+        validation=splits["validation"],
+        test=splits["test"] if len(splits.get("test", ())) else None,
+        resize_mode=resize_mode,
+        checksum=checksum,
+        held_out=shares,
+        skipped=decoded.skipped,
+    )
+
+
+def _held_out(labels: npt.NDArray[np.int64], validation: float, test: float) -> list[npt.NDArray[np.intp]]:
+    """Which images are for training, validation and testing: the same shares of each class, one at least, never all.
+
+    Of a share of 0 there are none.
+    """
+    rng = np.random.default_rng(_SPLIT_SEED)
+    part = np.zeros(len(labels), np.int64)
+    for label in np.unique(labels):
+        of_class = rng.permutation(np.flatnonzero(labels == label))
+        begin = 0
+        for number, share in enumerate((validation, test), 1):
+            count = min(max(1, round(len(of_class) * share)) if share else 0, len(of_class) - 1 - begin)
+            part[of_class[begin : begin + count]] = number
+            begin += count
+    return [np.flatnonzero(part == number) for number in range(3)]

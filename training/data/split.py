@@ -1,0 +1,82 @@
+"""Labelled images as arrays, in memory or on disk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from contract import preprocessing
+
+
+class Rows:
+    """Some rows of arrays on disk, in some order: read when they are asked for.
+
+    It stands in for an array as far as images are used as one: length, shape, type, and indexing by position.
+
+    Args:
+        parts: arrays of images of one shape, or other rows.
+        index: positions in these, one part after the other.
+    """
+
+    def __init__(self, parts: Sequence[preprocessing.Pixels], index: npt.NDArray[np.integer[Any]]) -> None:
+        self._parts, self._index = parts, index
+        self._begins = np.cumsum([0, *map(len, parts)])
+        self.shape = (len(index), *parts[0].shape[1:])
+        self.dtype, self.ndim, self.size = parts[0].dtype, parts[0].ndim, math.prod(self.shape)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, place: Any) -> preprocessing.Pixels:
+        rows = self._index[place]
+        found = np.empty((*rows.shape, *self.shape[1:]), self.dtype)
+        of_part = np.searchsorted(self._begins, rows, "right") - 1
+        for number, part in enumerate(self._parts):
+            here = of_part == number
+            found[here] = part[rows[here] - self._begins[number]]
+        return found
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.asarray(self[:], dtype)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images: uint8 (N, H, W, 3) RGB, in memory or on disk. Labels: int64 (N,), indices into the class names."""
+
+    images: preprocessing.Pixels
+    labels: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: npt.NDArray[np.integer[Any]]) -> Split:
+        """The images at those positions; where they are on disk, they stay there."""
+        images = cast("preprocessing.Pixels", Rows([self.images], index)) if self._on_disk else self.images[index]
+        return Split(images, self.labels[index])
+
+    def joined(self, *others: Split) -> Split:
+        """Its images and then those of others; where any are on disk, they stay there."""
+        splits = (self, *others)
+        arrays, labels = [split.images for split in splits], np.concatenate([split.labels for split in splits])
+        if any(split._on_disk for split in splits):
+            return Split(cast("preprocessing.Pixels", Rows(arrays, np.arange(len(labels)))), labels)
+        return Split(np.concatenate(arrays), labels)
+
+    @property
+    def _on_disk(self) -> bool:
+        return isinstance(self.images, np.memmap | Rows)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """All images of a source, before the validation split is held out; `labels` is empty where it names none."""
+
+    labels: tuple[str, ...]
+    splits: dict[str, Split]
+    skipped: tuple[str, ...]

@@ -1,0 +1,201 @@
+"""What a bundle is worth on labelled images, computed with onnxruntime as in service."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from contract import bundle
+from contract.errors import BundleError, DataError
+from contract.preprocessing import Pixels
+from training.data.split import Split
+from training.evaluation.calibrate import Floats, cross_entropy, expected_calibration_error, softmax
+
+_BATCH = 250
+_LATENCY_RUNS = 200
+_THROUGHPUT_BATCH = 64
+_THROUGHPUT_RUNS = 15
+_CONFUSION_CLASSES = 100
+"""With more classes, a matrix of theirs is no longer a thing for a card."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a bundle did on a split.
+
+    Attributes:
+        split: the split's name.
+        images: how many there were.
+        accuracy: the share whose best class is the label, in [0, 1].
+        balanced_accuracy: the mean of the classes' shares, each counting the same.
+        interval: the 95 % Wilson score interval of that share.
+        cross_entropy: mean, in nats.
+        calibration_error: expected calibration error over 15 bins, in [0, 1].
+        uncalibrated_error: the same at temperature 1.
+        per_class: recall of each class, by its label.
+        confusion: int64 (classes, classes), rows being labels and columns answers.
+        labels: int64 (N,), of each image.
+        logits: float32 (N, classes), before the temperature.
+        probabilities: (N, classes), after it.
+    """
+
+    split: str
+    images: int
+    accuracy: float
+    balanced_accuracy: float
+    interval: tuple[float, float]
+    cross_entropy: float
+    calibration_error: float
+    uncalibrated_error: float
+    per_class: dict[str, float]
+    confusion: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+    logits: npt.NDArray[np.float32]
+    probabilities: Floats
+
+    def describe(self) -> dict[str, Any]:
+        """What a card says of it; shares rounded to a hundredth of a percent. No matrix beyond a hundred classes."""
+        confusion = {"confusion": self.confusion.tolist()} if len(self.confusion) <= _CONFUSION_CLASSES else {}
+        return {
+            "split": self.split,
+            "images": self.images,
+            "accuracy": round(self.accuracy, 4),
+            "balanced_accuracy": round(self.balanced_accuracy, 4),
+            "interval": [round(end, 4) for end in self.interval],
+            "cross_entropy": round(self.cross_entropy, 4),
+            "calibration_error": round(self.calibration_error, 4),
+            "uncalibrated_error": round(self.uncalibrated_error, 4),
+            "per_class": {label: round(share, 4) for label, share in self.per_class.items()},
+            **confusion,
+        }
+
+
+def session(of: bundle.Bundle, threads: int = 0) -> onnxruntime.InferenceSession:
+    """An onnxruntime session on the CPU; 0 threads: one a core.
+
+    Raises:
+        BundleError: the model does not load, or takes or gives something else than its card says.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    try:
+        made = onnxruntime.InferenceSession(of.model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises classes of its own that share no base but Exception
+        raise BundleError(f"{of.model} does not load: {str(error).splitlines()[0]}") from None
+    bundle.check_graph(of, made.get_inputs(), made.get_outputs())
+    if bundle.LOGITS not in [value.name for value in made.get_outputs()]:
+        raise BundleError(f"{of.model} gives no {bundle.LOGITS!r}, which training needs beside the probabilities")
+    return made
+
+
+def answers(
+    of: bundle.Bundle, images: Pixels, progress: Callable[[int, int], None] = lambda done, total: None
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Logits, before the temperature, and probabilities, each float32 (N, classes).
+
+    Raises:
+        BundleError: the model does not load, or answers with what are no numbers.
+    """
+    run = session(of)
+    outputs = []
+    for start in range(0, len(images), _BATCH):
+        some = images[start : start + _BATCH]
+        outputs.append(run.run([bundle.LOGITS, bundle.PROBABILITIES], {bundle.INPUT: some}))
+        progress(start + len(some), len(images))
+    raw, probabilities = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
+    if not np.isfinite(raw).all():
+        raise BundleError(f"{of.model} answers with what are no numbers: its weights are damaged")
+    return raw, probabilities
+
+
+def logits(of: bundle.Bundle, images: Pixels) -> npt.NDArray[np.float32]:
+    """Logits alone; see `answers`."""
+    return answers(of, images)[0]
+
+
+def evaluate(
+    of: bundle.Bundle,
+    split: Split,
+    name: str,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:
+    """Score a bundle.
+
+    Args:
+        of: the bundle.
+        split: images of the size that the bundle takes, labels in the order of its card.
+        name: what to call the split.
+        progress: called with images done and in all.
+
+    Raises:
+        DataError: no images, or of another size.
+        BundleError: the model does not load, answers with what are no numbers, or divides by another temperature than
+            its card says.
+    """
+    size = (of.card.height, of.card.width)
+    if not len(split):
+        raise DataError(f"the {name} split has no images")
+    if split.images.shape[1:3] != size:
+        raise DataError(f"the images are {split.images.shape[1:3]}, the model takes {size}")
+    raw, served = answers(of, split.images, progress)
+    probabilities = softmax(raw, of.card.temperature)
+    if not np.allclose(served, probabilities, atol=1e-3):
+        raise BundleError(f"{of.model} does not divide by the temperature of {of.card.temperature} that its card says")
+    classes = raw.argmax(1)
+    count = len(of.card.labels)
+    confusion = np.zeros((count, count), np.int64)
+    np.add.at(confusion, (split.labels, classes), 1)
+    of_class = confusion.sum(1)
+    recalls = {label: float(confusion[i, i] / of_class[i]) for i, label in enumerate(of.card.labels) if of_class[i]}
+    return Evaluation(
+        split=name,
+        images=len(split),
+        accuracy=float(np.trace(confusion)) / len(split),
+        balanced_accuracy=statistics.mean(recalls.values()),
+        interval=wilson(int(np.trace(confusion)), len(split)),
+        cross_entropy=cross_entropy(raw, split.labels, of.card.temperature),
+        calibration_error=expected_calibration_error(probabilities, split.labels),
+        uncalibrated_error=expected_calibration_error(softmax(raw), split.labels),
+        per_class=recalls,
+        confusion=confusion,
+        labels=split.labels,
+        logits=raw,
+        probabilities=probabilities,
+    )
+
+
+def wilson(right: int, of: int) -> tuple[float, float]:
+    """The 95 % score interval of a share (Wilson 1927)."""
+    z = 1.959964
+    share = right / of
+    middle = (share + z * z / (2 * of)) / (1 + z * z / of)
+    half = z / (1 + z * z / of) * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    return middle - half, middle + half
+
+
+def latency(of: bundle.Bundle) -> float:
+    """The median time of one image on one thread, in milliseconds."""
+    return _median_seconds(session(of, threads=1), of.card, 1, _LATENCY_RUNS) * 1000
+
+
+def throughput(of: bundle.Bundle) -> float:
+    """Images a second in batches of 64 on all cores, by the median run."""
+    return _THROUGHPUT_BATCH / _median_seconds(session(of), of.card, _THROUGHPUT_BATCH, _THROUGHPUT_RUNS)
+
+
+def _median_seconds(run: onnxruntime.InferenceSession, card: bundle.Card, images: int, times: int) -> float:
+    feed = {bundle.INPUT: np.zeros((images, card.height, card.width, 3), np.uint8)}
+    took = []
+    for _ in range(times):
+        start = time.perf_counter()
+        run.run([bundle.PROBABILITIES], feed)
+        took.append(time.perf_counter() - start)
+    return statistics.median(took)

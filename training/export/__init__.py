@@ -1,0 +1,1 @@
+"""A trained network as a bundle: ONNX, int8, report."""

@@ -1,0 +1,1 @@
+"""Keras networks, and what they are made of."""

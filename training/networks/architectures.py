@@ -1,0 +1,232 @@
+"""The Keras networks. Each takes RGB images with values 0 to 255, (N, H, W, 3), and returns logits, (N, classes).
+
+A network's `build` makes it anew from its fields, so that the network that is trained and the one that is exported
+can differ in form but not in what they compute: `for_export` puts every batch normalisation right behind its
+convolution, where it folds into the kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Protocol
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from contract.preprocessing import Pixels
+from training.networks.convolution import Convolution
+
+Precision = Literal["float32", "mixed_bfloat16"]
+WHITENING: Final = "whitening"
+"""The name of the layer that `whiten` sets."""
+_PLANE: Final = 48
+"""About the side that images have behind the whitening layer, where they are larger."""
+_WHITENING_VALUES: Final = 10**8
+"""How many values of patches are looked at."""
+
+
+class Network(Protocol):
+    """Something that builds a Keras model."""
+
+    def build(self, size: tuple[int, int], classes: int, *, for_export: bool = False) -> keras.Model:
+        """Make a model of (N, height, width, 3) -> logits (N, classes)."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of 3×3 convolutions, each pair followed by 2×2 max-pooling, then one dense layer.
+
+    The network of the article that this project grew from: zero-padding, batch normalisation, ReLU, and L2
+    regularisation of the kernels. Normalisation stands before the ReLU (Ioffe and Szegedy 2015), where it folds.
+
+    Attributes:
+        widths: kernels in each pair.
+        l2: the factor of the squared kernels in the loss.
+        dropout: the share of activations dropped after each pair's pooling; none where empty.
+    """
+
+    widths: tuple[int, ...] = (32, 64, 128)
+    l2: float = 1e-4
+    dropout: tuple[float, ...] = ()
+
+    def build(self, size: tuple[int, int], classes: int, *, for_export: bool = False) -> keras.Model:
+        """Make a model of (N, height, width, 3) -> logits (N, classes)."""
+        x = inputs = keras.Input((*size, 3), name="images")
+        x = layers.Rescaling(1 / 255)(x)
+        for pair, width in enumerate(self.widths):
+            for half in "ab":
+                x = Convolution(  # without a bias: the normalisation's offset is one
+                    width, kernel_regularizer=keras.regularizers.L2(self.l2), name=f"conv{pair + 1}{half}"
+                )(x)
+                x = layers.BatchNormalization(name=f"norm{pair + 1}{half}")(x)
+                x = layers.ReLU(name=f"relu{pair + 1}{half}")(x)
+            x = layers.MaxPooling2D(name=f"pool{pair + 1}")(x)
+            if self.dropout:
+                x = layers.Dropout(self.dropout[pair], seed=pair)(x)
+        # float32: a softmax over bfloat16 logits loses the small differences that calibration lives on
+        if for_export:  # the dense layer as the convolution that it equals: its input need not be laid out anew
+            x = layers.Conv2D(classes, x.shape[1:3], dtype="float32", name="logits")(x)
+            return keras.Model(inputs, layers.Reshape((classes,))(x), name="pairs")
+        x = layers.Flatten()(x)
+        return keras.Model(inputs, layers.Dense(classes, dtype="float32", name="logits")(x), name="pairs")
+
+
+@dataclass(frozen=True)
+class Whitened:
+    """A whitening convolution of fixed kernels, then groups of convolution, pooling, convolution.
+
+    After Jordan 2024 ("94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498), where GELU is behind the
+    whitening, too. The normalisation has no scale (fixed at one), so that it commutes with max-pooling: trained behind
+    the pooling, where it is cheaper, exported before it, where it folds away.
+
+    The whitening kernels are 2×2 up to a side of 71 pixels. Beyond, they stride, and are twice as wide as their stride,
+    so that what comes after them sees a plane of 36 to 71 either way, and a larger image costs little more.
+
+    Attributes:
+        widths: kernels in each group.
+        depth: convolutions in each group; from three on, all but the first are bridged by a sum.
+        activation: ReLU costs next to nothing where it serves; GELU learns more in as many epochs. Behind the
+            whitening, where each kernel has its negative beside it, it is ReLU in either case.
+        momentum: of the normalisation's running mean and variance.
+        scale: what the logits are multiplied by.
+    """
+
+    widths: tuple[int, ...] = (64, 256, 256)
+    depth: int = 2
+    activation: Literal["relu", "gelu"] = "relu"
+    momentum: float = 0.6
+    scale: float = 1 / 9
+
+    def build(self, size: tuple[int, int], classes: int, *, for_export: bool = False) -> keras.Model:
+        """Make a model of (N, height, width, 3) -> logits (N, classes)."""
+
+        def conv(x: Any, width: int, name: str) -> Any:
+            return Convolution(width, kernel_initializer=Dirac(), name=f"conv{name}")(x)
+
+        def norm(x: Any, name: str) -> Any:
+            layer = layers.BatchNormalization(momentum=self.momentum, scale=False, epsilon=1e-5, name=f"norm{name}")
+            return layer(x)
+
+        def activate(x: Any) -> Any:
+            if self.activation == "relu":
+                return layers.ReLU()(x)
+            return layers.Activation(_gelu_for_export if for_export else gelu)(x)
+
+        x = inputs = keras.Input((*size, 3), name="images")
+        # float32: whitening magnifies small differences, which bfloat16 would have rounded away
+        x = layers.Rescaling(1 / 255, dtype="float32")(x)
+        stride = max(1, round(min(size) / _PLANE))
+        whitening = layers.Conv2D(
+            24 if stride == 1 else 48, 2 * stride, strides=stride, padding="valid", dtype="float32", name=WHITENING
+        )
+        x = layers.ReLU()(whitening(x))
+        whitening.kernel.trainable = False  # its bias is trained
+        for group, width in enumerate(self.widths, 1):
+            x = conv(x, width, f"{group}a")
+            if not for_export:
+                x = activate(norm(layers.MaxPooling2D()(x), f"{group}a"))
+            elif self.activation == "relu":  # before the pooling, where it folds, too
+                x = layers.MaxPooling2D()(activate(norm(x, f"{group}a")))
+            else:  # GELU falls before it rises: it must see what the pooling has chosen
+                x = activate(layers.MaxPooling2D()(norm(x, f"{group}a")))
+            bridge = x
+            for half in "bcdefgh"[: self.depth - 1]:
+                x = norm(conv(x, width, f"{group}{half}"), f"{group}{half}")
+                if self.depth > 2 and half == "bcdefgh"[self.depth - 2]:
+                    x = layers.Add()([x, bridge])
+                x = activate(x)
+        x = layers.GlobalMaxPooling2D()(x)
+        x = layers.Dense(
+            classes,
+            use_bias=False,
+            kernel_initializer=keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform"),
+            dtype="float32",
+            name="dense",
+        )(x)
+        return keras.Model(inputs, layers.Rescaling(self.scale, dtype="float32", name="logits")(x), name="whitened")
+
+
+@keras.saving.register_keras_serializable("kernelscope")  # type: ignore[untyped-decorator]  # keras is untyped
+def gelu(x: Any) -> Any:
+    """x·sigmoid(1.702·x), the cheap form of the Gaussian error linear unit (Hendrycks and Gimpel, arXiv:1606.08415)."""
+    return ops.silu(1.702 * x) / 1.702  # its gradient needs nothing but what goes in
+
+
+def _gelu_for_export(x: Any) -> Any:
+    return x * ops.sigmoid(1.702 * x)  # onnxruntime makes one node of this form
+
+
+@keras.saving.register_keras_serializable("kernelscope")
+class Dirac(keras.initializers.Initializer):  # type: ignore[misc]  # keras is untyped
+    """Kernels that pass their input channels through, as far as there are as many; the rest uniform.
+
+    So that a deep plain network starts as a shallow one (Zagoruyko and Komodakis 2017, arXiv:1706.00388).
+    """
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
+        """A kernel of shape (height, width, channels in, kernels)."""
+        height, width, channels, kernels = shape
+        bound = 1 / math.sqrt(height * width * channels)
+        noise = keras.random.uniform(shape, -bound, bound, dtype=dtype, seed=self._seed())
+        passed = np.zeros(shape, np.float32)
+        for channel in range(min(channels, kernels)):
+            passed[height // 2, width // 2, channel, channel] = 1
+        keep = (np.arange(kernels) >= channels).astype(np.float32)
+        return ops.cast(noise, "float32") * ops.convert_to_tensor(keep) + ops.convert_to_tensor(passed)
+
+    def _seed(self) -> int:
+        return int(np.random.randint(2**31))  # NumPy's global state, which `keras.utils.set_random_seed` has set
+
+
+@contextmanager
+def precision(policy: Precision) -> Iterator[None]:
+    """Layers made in this block compute in that precision; variables are float32 in either."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def whiten(model: keras.Model, images: Pixels, *, epsilon: float = 3e-5) -> None:
+    """Set the first convolution to the principal directions of patches, at unit variance, and their negatives.
+
+    Args:
+        model: a model with a layer named `WHITENING`; any other is left as it is.
+        images: uint8 (N, H, W, 3); 5,000 are used, fewer where they are large, from all over: they may be in the
+            order of their classes.
+        epsilon: added to the variances, of values in [0, 1], so that directions with next to none are not blown up.
+    """
+    if not any(layer.name == WHITENING for layer in model.layers):
+        return
+    layer = model.get_layer(WHITENING)
+    side, _, _, kernels = layer.kernel.shape
+    stride = layer.strides[0]
+    _, height, width, _ = images.shape
+    an_image = (height // stride) * (width // stride) * side * side * 3
+    count = max(1, min(len(images), 5000, _WHITENING_VALUES // an_image))
+    x = images[np.linspace(0, len(images) - 1, count).round().astype(int)].astype(np.float32) / 255
+    mean = x.mean((0, 1, 2))
+    windows = np.lib.stride_tricks.sliding_window_view(x - mean, (side, side), axis=(1, 2))
+    patches = windows[:, ::stride, ::stride]  # (N, rows, columns, 3, side, side)
+    flat = patches.transpose(0, 1, 2, 4, 5, 3).reshape(-1, side * side * 3)
+    variances, directions = np.linalg.eigh(flat.T @ flat / len(flat))  # in ascending order: the last matter most
+    scaled = (directions / np.sqrt(np.maximum(variances, 0) + epsilon))[:, -kernels // 2 :]
+    scaled = scaled.reshape(side, side, 3, kernels // 2)
+    both = np.concatenate([scaled, -scaled], axis=-1)
+    layer.kernel.assign(both)
+    layer.bias.assign(-np.einsum("yxck,c->k", both, mean))
+
+
+def copy_weights(source: keras.Model, target: keras.Model) -> keras.Model:
+    """Give `target` the weights of `source`'s layers of the same names, in its own shapes; returns `target`."""
+    for layer in source.layers:
+        if layer.weights:
+            own = target.get_layer(layer.name)
+            own.set_weights([w.reshape(o.shape) for w, o in zip(layer.get_weights(), own.get_weights(), strict=True)])
+    return target

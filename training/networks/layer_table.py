@@ -1,0 +1,101 @@
+"""What a network is made of, layer by layer: sizes, receptive fields, parameters, multiply-adds."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer that computes or shrinks.
+
+    Attributes:
+        name: the layer's.
+        kind: convolution, pooling or dense.
+        kernel, stride, padding: of a window that slides; padding is what is added on either side, and ends in a half
+            where one side has one more. 0 where nothing slides.
+        output: height, width and channels; 1, 1 and a count behind the last pooling.
+        receptive_field: the side, in pixels of the image, of what one output value depends on.
+        parameters: numbers that are learnt or kept.
+        multiply_adds: for one image.
+    """
+
+    name: str
+    kind: str
+    kernel: int
+    stride: int
+    padding: float
+    output: tuple[int, int, int]
+    receptive_field: int
+    parameters: int
+    multiply_adds: int
+
+    def describe(self) -> dict[str, Any]:
+        """For a card."""
+        return {**dataclasses.asdict(self), "output": list(self.output)}
+
+
+def table(model: keras.Model) -> list[Layer]:
+    """The layers of a model (N, H, W, 3) -> (N, classes), in order.
+
+    An output of a window that slides measures (m + 2p - k) / s + 1, rounded down, where m is the input's side, p the
+    padding, k the kernel's side and s the stride. Its receptive field is that of its input, and k - 1 of the input's
+    own steps more; a step is the product of the strides so far (Araujo et al. 2019, doi:10.23915/distill.00021).
+    Parameters of a normalisation are counted with the layer before it.
+    """
+    side = max(model.input_shape[1:3])
+    seen: dict[str, tuple[int, int]] = {}  # by layer: receptive field and step of its output
+    rows: list[Layer] = []
+    for layer in model.layers:
+        before = [seen[parent.operation.name] for node in layer._inbound_nodes for parent in node.parent_nodes]
+        field, step = (max(values) for values in zip(*before, strict=True)) if before else (1, 1)
+        kernel, stride, padding, kind = _window(layer)
+        if kind in ("dense", "global pooling"):
+            field = side
+        elif kind:
+            field, step = min(side, field + (kernel - 1) * step), step * stride
+        seen[layer.name] = field, step
+        if kind:
+            rows.append(
+                Layer(
+                    layer.name, kind, kernel, stride, padding, _output(layer), field, layer.count_params(), _work(layer)
+                )
+            )
+        elif rows and layer.count_params():
+            rows[-1] = dataclasses.replace(rows[-1], parameters=rows[-1].parameters + layer.count_params())
+    return rows
+
+
+def _window(layer: keras.Layer) -> tuple[int, int, float, str]:
+    """Kernel, stride, padding and kind; no kind for what is not listed."""
+    if isinstance(layer, keras.layers.Conv2D):
+        kernel, stride, kind = layer.kernel_size[0], layer.strides[0], "convolution"
+    elif isinstance(layer, keras.layers.MaxPooling2D):
+        kernel, stride, kind = layer.pool_size[0], layer.strides[0], "pooling"
+    elif isinstance(layer, keras.layers.GlobalMaxPooling2D):
+        return 0, 0, 0, "global pooling"
+    elif isinstance(layer, keras.layers.Dense):
+        return 0, 0, 0, "dense"
+    else:
+        return 0, 0, 0, ""
+    came, left = layer.input.shape[1], layer.output.shape[1]
+    padding = max(0, (left - 1) * stride + kernel - came) / 2 if layer.padding == "same" else 0.0
+    return kernel, stride, padding, kind
+
+
+def _output(layer: keras.Layer) -> tuple[int, int, int]:
+    shape = tuple(layer.output.shape[1:])
+    return shape if len(shape) == 3 else (1, 1, shape[-1])
+
+
+def _work(layer: keras.Layer) -> int:
+    if not isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
+        return 0
+    height, width, _ = _output(layer)
+    return height * width * math.prod(int(n) for n in np.shape(layer.kernel))
