@@ -88,7 +88,7 @@ class State:
         """The metrics page, summed over the crew, and its content type."""
         answers = await self.crew.ask({"ask": "status"})
         loaded = [
-            Loaded(one.name, one.version, one.card.training.get("recipe", "unknown"), one.load_seconds)
+            Loaded(one.name, one.version, one.card.training.recipe or "unknown", one.load_seconds)
             for one in self.registry.all()
         ]
         return self.metrics.page(accept, loaded, [os.getpid(), *(one["pid"] for one in answers if one)])

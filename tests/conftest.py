@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from contract.card import Accuracy, Training
 from tests.support.models import colour_bundle
 from tests.support.server import Server, start
 
@@ -35,7 +36,7 @@ def serve() -> Iterator[Callable[..., Server]]:
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with the model `colours`."""
     root = tmp_path_factory.mktemp("models")
-    colour_bundle(root, training={"recipe": "none"}, accuracy={"accuracy": 1.0})
+    colour_bundle(root, training=Training(recipe="none"), accuracy=Accuracy(accuracy=1.0))
     return root
 
 

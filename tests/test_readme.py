@@ -44,10 +44,11 @@ def test_the_table_of_predictions() -> None:
 
 def test_the_shipped_model_is_as_good_as_it_says() -> None:
     card = bundle.read(SHIPPED).card
-    assert card.accuracy["images"] == 10_000
-    assert card.accuracy["split"] == "test"
-    assert card.accuracy["accuracy"] >= 0.905
-    assert f"**{card.accuracy['accuracy'] * 100:.2f} %**" in README
+    assert card.accuracy.images == 10_000
+    assert card.accuracy.split == "test"
+    assert card.accuracy.accuracy
+    assert card.accuracy.accuracy >= 0.905
+    assert f"**{card.accuracy.accuracy * 100:.2f} %**" in README
 
 
 def test_every_file_it_points_to_is_there() -> None:

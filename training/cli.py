@@ -15,6 +15,7 @@ from pathlib import Path
 
 from contract import repository
 from contract.errors import UsageError
+from contract.typed_json import encode
 from training import parsers
 
 _BACKENDS = ("tensorflow", "jax", "torch")
@@ -74,8 +75,8 @@ def train(arguments: list[str]) -> int:
         return stopped.exit_code
     accuracy = made.card.accuracy
     console.print(
-        f"[green]{accuracy['accuracy']:.2%}[/] of {accuracy['images']:,} {accuracy['split']} images right; "
-        f"calibration error {accuracy['calibration_error']:.2%}; {made.card.cost['latency_ms']} ms an image\n"
+        f"[green]{accuracy.accuracy:.2%}[/] of {accuracy.images:,} {accuracy.split} images right; "
+        f"calibration error {accuracy.calibration_error:.2%}; {made.card.cost.latency_ms} ms an image\n"
         f"published as {escape(str(made.folder))}; to serve it:\n"
         f"  kernelscope serve --models {escape(shlex.quote(str(chosen.output)))}",
         highlight=False,
@@ -105,7 +106,7 @@ def evaluate(arguments: list[str]) -> int:
     with counting(Console(stderr=True), f"the {name} split") as progress:
         score = evaluate.evaluate(of, split, name, progress)
     if chosen.json:
-        print(json.dumps(score.describe()))
+        print(json.dumps(encode(score.describe())))
         return 0
     low, high = score.interval
     console.print(
@@ -169,7 +170,7 @@ def compare(arguments: list[str]) -> int:
     table.add_row("calibration error", *(f"{score.calibration_error:.2%}" for score in found.scores))
     table.add_row("one image, one thread", *(f"{value:.2f} ms" for value in found.speed.milliseconds))
     table.add_row("model", *(f"{size / 1e6:.2f} MB" for size in found.size))
-    table.add_row("type", *(escape(str(of.card.cost.get("dtype", ""))) for of in both))
+    table.add_row("type", *(escape(of.card.cost.dtype or "") for of in both))
     console.print(table)
     middle, low, high = found.difference
     sure = "more than chance" if found.p_value < 0.05 else "no more than chance may bring"
@@ -207,8 +208,8 @@ def quantize(arguments: list[str]) -> int:
     )
     accuracy, cost = made.card.accuracy, made.card.cost
     console.print(
-        f"[green]{accuracy['accuracy']:.2%}[/] of {accuracy['images']:,} {accuracy['split']} images right; "
-        f"{cost['latency_ms']} ms an image, {cost['bytes']:,} bytes\n"
+        f"[green]{accuracy.accuracy:.2%}[/] of {accuracy.images:,} {accuracy.split} images right; "
+        f"{cost.latency_ms} ms an image, {cost.bytes:,} bytes\n"
         f"published as {escape(str(made.folder))}",
         highlight=False,
         soft_wrap=True,

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from contract import bundle, repository
+from contract.card import Cost, Training
 from contract.errors import KernelscopeError
 from contract.preprocessing import ResizeMode
 from training import provenance
@@ -96,21 +97,7 @@ def run(job: Job, console: Console) -> bundle.Bundle:
         temperature=temperature,
         unsure_below=doubt.threshold,
         data=images.describe(),
-        training={
-            "recipe": job.recipe.name,
-            "command": job.command,
-            "seed": job.options.seed,
-            "epochs": trained.history[-1]["epoch"],
-            "batch_size": trained.batch_size,
-            **_lessons(job.options.teacher),
-            **_weights(trained, images.labels),
-            "seconds": round(trained.seconds, 1),
-            **trained.origin,
-            "versions": {
-                **provenance.versions(),
-                **trained.origin["versions"],
-            },  # what exports may not be where it trained
-        },
+        training=_training(job, trained, images.labels),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     try:
@@ -124,20 +111,30 @@ def run(job: Job, console: Console) -> bundle.Bundle:
     return made
 
 
-def _lessons(teacher: bundle.Bundle | None) -> dict[str, str]:
-    if teacher is None:
-        return {}
+def _training(job: Job, trained: trainer.Trained, labels: tuple[str, ...]) -> Training:
+    weights = [] if trained.class_weights is None else trained.class_weights.tolist()
+    return Training(
+        recipe=job.recipe.name,
+        command=job.command,
+        seed=job.options.seed,
+        epochs=int(trained.history[-1]["epoch"]),
+        batch_size=trained.batch_size,
+        teacher=_teacher(job.options.teacher) if job.options.teacher else None,
+        class_weights={label: round(weight, 3) for label, weight in zip(labels, weights, strict=bool(weights))},
+        seconds=round(trained.seconds, 1),
+        precision=trained.origin["precision"],
+        hardware=trained.origin["hardware"],
+        commit=trained.origin["commit"],
+        # the export may run on another machine than the training
+        versions={**provenance.versions(), **trained.origin["versions"]},
+    )
+
+
+def _teacher(teacher: bundle.Bundle) -> str:
     card = teacher.card
-    accuracy = f", {card.accuracy['accuracy']:.2%}" if "accuracy" in card.accuracy else ""
-    facts = f"{card.training.get('recipe', card.name)}, {card.cost.get('dtype', 'of unknown type')}{accuracy}"
-    return {"teacher": f"{facts}, sha256:{sources.sha256(teacher.model)}"}
-
-
-def _weights(trained: trainer.Trained, labels: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    if trained.class_weights is None:
-        return {}
-    weights = trained.class_weights.tolist()
-    return {"class_weights": {label: round(weight, 3) for label, weight in zip(labels, weights, strict=True)}}
+    accuracy = "" if card.accuracy.accuracy is None else f", {card.accuracy.accuracy:.2%}"
+    facts = f"{card.training.recipe or card.name}, {card.cost.dtype or 'of unknown type'}{accuracy}"
+    return f"{facts}, sha256:{sources.sha256(teacher.model)}"
 
 
 def _publish(
@@ -156,20 +153,21 @@ def _publish(
     with repository.staging(job.output, name) as staged:
         draft = to_onnx.write(proto, card, staged)
         table = layer_table.table(reference)
-        cost = {
-            "parameters": reference.count_params(),
-            "multiply_adds": sum(layer.multiply_adds for layer in table),
-            "dtype": "float32",
-            "hardware": provenance.hardware(),
-            "parity": to_onnx.check_parity(draft, reference, held_out.images),
-            "latency_ms": round(evaluate.latency(draft), 2),
-            "images_per_second": round(evaluate.throughput(draft)),
-            "layers": [layer.describe() for layer in table],
-        }
+        cost = Cost(
+            parameters=reference.count_params(),
+            multiply_adds=sum(layer.multiply_adds for layer in table),
+            dtype="float32",
+            hardware=provenance.hardware(),
+            parity=to_onnx.check_parity(draft, reference, held_out.images),
+            latency_ms=round(evaluate.latency(draft), 2),
+            images_per_second=round(evaluate.throughput(draft)),
+            layers=tuple(table),
+        )
         split, of = (images.test, "test") if images.test else (held_out, "validation")
         with counting(console, f"the {of} split") as progress:
             score = evaluate.evaluate(draft, split, of, progress)
-        card = dataclasses.replace(card, cost=cost, accuracy={**score.describe(), "unsure": doubt.describe()})
+        accuracy = dataclasses.replace(score.describe(), unsure=doubt.describe())
+        card = dataclasses.replace(card, cost=cost, accuracy=accuracy)
         made = to_onnx.write(proto, card, staged)
         report.write(made, score, split.images, history)
         return bundle.read(repository.publish(staged))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 
 from fastapi import APIRouter, Request
@@ -84,7 +83,7 @@ async def model(request: Request, name: str) -> ModelDetail:
     """A model that is served, and its card."""
     here = state.of(request)
     one = here.registry.get(name)
-    return ModelDetail(**_summary(one, here.registry.default).model_dump(), card=dataclasses.asdict(one.card))
+    return ModelDetail(**_summary(one, here.registry.default).model_dump(), card=one.card.to_dict())
 
 
 def _summary(one: Served, default: str) -> ModelSummary:
@@ -96,5 +95,5 @@ def _summary(one: Served, default: str) -> ModelSummary:
         labels=list(card.labels),
         height=card.height,
         width=card.width,
-        accuracy=card.accuracy.get("accuracy"),
+        accuracy=card.accuracy.accuracy,
     )

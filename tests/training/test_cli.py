@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -19,6 +20,7 @@ import pytest
 from PIL import Image
 
 from contract import bundle
+from contract.typed_json import encode
 from kernelscope.cli import main
 from tests.support.images import class_folder
 from tests.support.server import Server, command
@@ -77,15 +79,17 @@ def test_a_bundle_has_all_that_the_plan_names(made: bundle.Bundle) -> None:
     card = made.card
     assert card.labels == ("blue", "green", "red")
     assert (card.height, card.width) == (32, 32)
-    assert card.accuracy["split"] == "test"
-    assert card.accuracy["images"] == 39
-    assert card.cost["parity"] < 1e-4
-    assert card.cost["bytes"] == made.model.stat().st_size
-    assert card.cost["multiply_adds"] == sum(layer["multiply_adds"] for layer in card.cost["layers"]) > 1e6
-    assert card.cost["parameters"] == sum(layer["parameters"] for layer in card.cost["layers"])
+    assert card.accuracy.split == "test"
+    assert card.accuracy.images == 39
+    assert card.cost.parity is not None
+    assert card.cost.parity < 1e-4
+    assert card.cost.bytes == made.model.stat().st_size
+    assert card.cost.multiply_adds == sum(layer.multiply_adds for layer in card.cost.layers) > 1e6
+    assert card.cost.parameters == sum(layer.parameters for layer in card.cost.layers)
     assert 0 <= card.unsure_below <= 1
-    assert set(card.accuracy["unsure"]) == {"right", "wrong", "unknown"}
-    assert card.data["train"] + card.data["validation"] == 120
+    assert card.accuracy.unsure is not None
+    assert set(card.accuracy.unsure.unknown) == {"noise", "stripes", "clouds", "shuffled tiles"}
+    assert (card.data.train, card.data.validation) == (108, 12)
     assert str(made.folder.parent.parent.parent) not in card.to_json()
     assert "answered right" in (made.folder / bundle.README).read_text()
     model = onnx.load(made.model)
@@ -101,9 +105,9 @@ def test_the_report_shows_the_run(made: bundle.Bundle) -> None:
     for path in folder.glob("*.png"):
         with Image.open(path) as image:
             assert min(image.size) > 100
-    assert f"{made.card.accuracy['accuracy']:.2%}" in page
-    for layer in made.card.cost["layers"]:
-        assert f"<td>{layer['name']}</td>" in page
+    assert f"{made.card.accuracy.accuracy:.2%}" in page
+    for layer in made.card.cost.layers:
+        assert f"<td>{layer.name}</td>" in page
     assert "32×32×" in page or "31×31×" in page
 
 
@@ -121,7 +125,8 @@ def test_another_backend_trains_and_tensorflow_exports(place: Path, backend: str
     assert done.returncode == 0, done.stdout + done.stderr
     assert "epoch" not in done.stdout
     card = bundle.read(place / f"out-{backend}" / "colours" / "1").card
-    assert card.cost["parity"] < 1e-4
+    assert card.cost.parity is not None
+    assert card.cost.parity < 1e-4
     kept = checkpoint.read(place / "runs" / backend)
     assert kept is not None
     network = recipes.FAST.network.build((32, 32), 3)
@@ -130,7 +135,7 @@ def test_another_backend_trains_and_tensorflow_exports(place: Path, backend: str
     some = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
     of = bundle.read(place / f"out-{backend}" / "colours" / "1")
     np.testing.assert_allclose(evaluate.logits(of, some), trainer.predict(network, some), atol=1e-4)
-    assert of.card.training["versions"][backend]
+    assert of.card.training.versions[backend]
 
 
 def test_the_graph_is_folded(made: bundle.Bundle) -> None:
@@ -159,17 +164,17 @@ def test_it_is_served(made: bundle.Bundle, place: Path, serve: Callable[..., Ser
     answers = evaluate.logits(made, np.stack([np.asarray(Image.open(file)) for file in files])).argmax(1)
     assert said == [made.card.labels[answer] for answer in answers]
     right = np.mean([label == file.parent.name for label, file in zip(said, files, strict=True)])
-    assert right == pytest.approx(made.card.accuracy["accuracy"], abs=1e-4)
-    assert server.client.get("/models").json()["models"][0]["accuracy"] == made.card.accuracy["accuracy"]
+    assert right == pytest.approx(made.card.accuracy.accuracy, abs=1e-4)
+    assert server.client.get("/models").json()["models"][0]["accuracy"] == made.card.accuracy.accuracy
     assert server.end() == 0
 
 
 def test_evaluating_prints_what_the_card_says(made: bundle.Bundle, place: Path) -> None:
     done = kernelscope(place, "evaluate", str(made.folder), "--data", "colours", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {key: made.card.accuracy[key] for key in made.card.accuracy if key != "unsure"}
+    assert json.loads(done.stdout) == encode(dataclasses.replace(made.card.accuracy, unsure=None))
     shown = kernelscope(place, "evaluate", str(made.folder), "--data", "colours")
-    assert f"{made.card.accuracy['accuracy']:.2%} of 39 images" in shown.stdout
+    assert f"{made.card.accuracy.accuracy:.2%} of 39 images" in shown.stdout
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(place: Path) -> None:

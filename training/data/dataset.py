@@ -11,13 +11,13 @@ import os
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from contract import preprocessing
-from contract.bundle import Card
+from contract.card import Card, Data
 from contract.errors import DataError, UsageError
 from training.data import sources
 from training.data.decode import Progress, resized
@@ -60,17 +60,17 @@ class Dataset:
         """Height and width in pixels."""
         return self.train.images.shape[1], self.train.images.shape[2]
 
-    def describe(self) -> dict[str, Any]:
-        """What a card says of the data."""
-        return {
-            "name": self.name,
-            "checksum": f"sha256:{self.checksum}",
-            "train": len(self.train),
-            "validation": len(self.validation),
-            "test": len(self.test) if self.test else 0,
-            "held_out": list(self.held_out),
-            "skipped": len(self.skipped),
-        }
+    def describe(self) -> Data:
+        """The data as a card describes them."""
+        return Data(
+            name=self.name,
+            checksum=f"sha256:{self.checksum}",
+            train=len(self.train),
+            validation=len(self.validation),
+            test=len(self.test) if self.test else 0,
+            held_out=self.held_out,
+            skipped=len(self.skipped),
+        )
 
 
 def load(
@@ -137,11 +137,11 @@ def load_for(
         progress: called while images are decoded.
         split_as: the card of another bundle, as for which they are split.
     """
-    told = (split_as or card).data
-    held, rest = told.get("validation", 0), told.get("train", 0)
-    # cards did not always tell the shares; then no test split was held out
+    data = (split_as or card).data
+    held, rest = data.validation or 0, data.train or 0
+    # cards did not always have the fractions; then no test split was held out
     by_count = held / (held + rest) if held and rest else VALIDATION_FRACTION
-    validation, test = told.get("held_out", (by_count, 0.0))
+    validation, test = data.held_out or (by_count, 0.0)
     return load(
         where,
         size=(card.height, card.width),
@@ -178,7 +178,7 @@ def choose(data: Dataset, name: str | None, card: Card) -> tuple[str, Split]:
 
 def trained_on(card: Card, data: Dataset) -> bool:
     """Whether these are the data that a card's bundle was trained on."""
-    return bool(card.data.get("checksum") == f"sha256:{data.checksum}")
+    return card.data.checksum == f"sha256:{data.checksum}"
 
 
 def _named(decoded: Decoded, where: str, labels: tuple[str, ...] | None) -> Decoded:

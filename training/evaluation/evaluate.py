@@ -7,13 +7,13 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
 from contract import bundle
+from contract.card import Accuracy
 from contract.errors import BundleError, DataError
 from contract.preprocessing import Pixels
 from training.data.split import Split
@@ -61,21 +61,21 @@ class Evaluation:
     logits: npt.NDArray[np.float32]
     probabilities: Floats
 
-    def describe(self) -> dict[str, Any]:
-        """What a card says of it; shares rounded to a hundredth of a percent. No matrix beyond a hundred classes."""
-        confusion = {"confusion": self.confusion.tolist()} if len(self.confusion) <= _CONFUSION_CLASSES else {}
-        return {
-            "split": self.split,
-            "images": self.images,
-            "accuracy": round(self.accuracy, 4),
-            "balanced_accuracy": round(self.balanced_accuracy, 4),
-            "interval": [round(end, 4) for end in self.interval],
-            "cross_entropy": round(self.cross_entropy, 4),
-            "calibration_error": round(self.calibration_error, 4),
-            "uncalibrated_error": round(self.uncalibrated_error, 4),
-            "per_class": {label: round(share, 4) for label, share in self.per_class.items()},
-            **confusion,
-        }
+    def describe(self) -> Accuracy:
+        """For a card: fractions rounded to a hundredth of a percent, and no confusion matrix beyond 100 classes."""
+        matrix = self.confusion.tolist() if len(self.confusion) <= _CONFUSION_CLASSES else []
+        return Accuracy(
+            split=self.split,
+            images=self.images,
+            accuracy=round(self.accuracy, 4),
+            balanced_accuracy=round(self.balanced_accuracy, 4),
+            interval=(round(self.interval[0], 4), round(self.interval[1], 4)),
+            cross_entropy=round(self.cross_entropy, 4),
+            calibration_error=round(self.calibration_error, 4),
+            uncalibrated_error=round(self.uncalibrated_error, 4),
+            per_class={label: round(recall, 4) for label, recall in self.per_class.items()},
+            confusion=tuple(tuple(row) for row in matrix),
+        )
 
 
 def session(of: bundle.Bundle, threads: int = 0) -> onnxruntime.InferenceSession:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contract import files, preprocessing
+from contract.card import Unsure
 from contract.errors import ImageError, UsageError
 from contract.preprocessing import Pixels
 from training.data.split import Split
@@ -45,10 +46,10 @@ class Doubt:
     wrong: float
     unknown: dict[str, float]
 
-    def describe(self) -> dict[str, Any]:
-        """What a card says of it."""
+    def describe(self) -> Unsure:
+        """For a card."""
         unknown = {kind: round(share, 4) for kind, share in self.unknown.items()}
-        return {"right": round(self.right, 4), "wrong": round(self.wrong, 4), "unknown": unknown}
+        return Unsure(right=round(self.right, 4), wrong=round(self.wrong, 4), unknown=unknown)
 
 
 def images(like: Pixels) -> dict[str, Pixels]:

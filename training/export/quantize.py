@@ -180,12 +180,12 @@ def run(
         NotWorthIt: it loses too much accuracy or gains too little speed.
     """
     card = of.card
-    if card.cost.get("dtype") != "float32":
-        raise UsageError(f"{of.folder} is {card.cost.get('dtype', 'of unknown type')}; quantise a float32 bundle")
+    if card.cost.dtype != "float32":
+        raise UsageError(f"{of.folder} is {card.cost.dtype or 'of unknown type'}; quantise a float32 bundle")
     with counting(console, "reading images") as progress:
         images = dataset.load_for(card, source, progress)
     if not dataset.trained_on(card, images):
-        raise UsageError(f"{source} is not what {of.folder} was trained on ({card.data.get('name')}): give those data")
+        raise UsageError(f"{source} is not what {of.folder} was trained on ({card.data.name}): give those data")
     strange = ood.read(other, images.size, card.resize_mode) if other else None
     name = of.folder.absolute().parent.name
     exact = evaluate.evaluate(of, images.validation, "validation").accuracy
@@ -200,22 +200,23 @@ def run(
         draft = bundle.Bundle(staged, card)
         score = evaluate.evaluate(draft, split, which)
         doubt = ood.doubt(lambda images: evaluate.logits(draft, images), card.temperature, images.validation, strange)
-        cost = {
-            **{key: value for key, value in card.cost.items() if key != "parity"},  # which was the float32 form's
-            "dtype": "int8",
-            "float32_convolutions": form.kept,
-            "hardware": provenance.hardware(),
-            "latency_ms": round(evaluate.latency(draft), 2),
-            "images_per_second": round(evaluate.throughput(draft)),
-            "speed_over_float32": round(gain.speed, 2),
-            "validation_accuracy_over_float32": round(gain.after - gain.before, 4),
-        }
+        cost = dataclasses.replace(
+            card.cost,
+            parity=None,  # which was the float32 form's
+            dtype="int8",
+            float32_convolutions=form.kept,
+            hardware=provenance.hardware(),
+            latency_ms=round(evaluate.latency(draft), 2),
+            images_per_second=round(evaluate.throughput(draft)),
+            speed_over_float32=round(gain.speed, 2),
+            validation_accuracy_over_float32=round(gain.after - gain.before, 4),
+        )
         card = dataclasses.replace(
             card,
             unsure_below=doubt.threshold,
             cost=cost,
-            training={**card.training, "quantised_by": command},
-            accuracy={**score.describe(), "unsure": doubt.describe()},
+            training=dataclasses.replace(card.training, quantised_by=command),
+            accuracy=dataclasses.replace(score.describe(), unsure=doubt.describe()),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         report.write(to_onnx.write(proto, card, staged), score, split.images, [])

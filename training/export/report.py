@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from contract import bundle
-from contract.bundle import Card
+from contract.card import Card, Cost, Data, Layer, Training
 from contract.preprocessing import Pixels
 from training.evaluation.calibrate import reliability, softmax
 from training.evaluation.evaluate import Evaluation
@@ -55,10 +55,10 @@ def html(card: Card, score: Evaluation, images: list[str]) -> str:
     tiles = (
         (f"{score.accuracy:.2%}", f"of {score.images:,} {score.split} images right ({low:.2%} to {high:.2%})"),
         (f"{score.calibration_error:.2%}", f"calibration error, {score.uncalibrated_error:.2%} before the temperature"),
-        (f"{cost['latency_ms']} ms", f"an image on one thread, {cost['dtype']}"),
+        (f"{cost.latency_ms} ms", f"an image on one thread, {cost.dtype}"),
         (
-            f"{cost['bytes'] / 1e6:.1f} MB",
-            f"{cost['parameters'] / 1e6:.2f} million parameters" if "parameters" in cost else "",
+            f"{(cost.bytes or 0) / 1e6:.1f} MB",
+            f"{cost.parameters / 1e6:.2f} million parameters" if cost.parameters is not None else "",
         ),
     )
     sections = [
@@ -67,14 +67,13 @@ def html(card: Card, score: Evaluation, images: list[str]) -> str:
         ("What it takes for what", _image("confusion"), True),
         ("Class by class", _per_class(card.labels, score), True),
         ("The worst mistakes", _image("mistakes"), "mistakes" in images),
-        ("Layer by layer", _layers(cost.get("layers", [])), "layers" in cost),
+        ("Layer by layer", _layers(cost.layers), bool(cost.layers)),
         ("Where it comes from", _table(("", ""), _facts(card.data, card.training, cost), "facts"), True),
     ]
     return _PAGE.substitute(
         title=escape(card.name),
         summary=escape(
-            f"Sorts images of {card.width}×{card.height} pixels into {len(card.labels)} classes. "
-            f"Made {card.created[:10]} by {_command(card.training)}"
+            f"Sorts images of {card.width}×{card.height} pixels into {len(card.labels)} classes. {_made(card)}"
         ),
         tiles="".join(f"<div><b>{escape(big)}</b>{escape(small)}</div>" for big, small in tiles),
         sections="".join(f"<h2>{escape(title)}</h2>{body}" for title, body, there in sections if there),
@@ -104,22 +103,22 @@ def _per_class(labels: tuple[str, ...], score: Evaluation) -> str:
     return _table(("class", "images", "of them answered right (recall)", "of its answers right (precision)"), rows)
 
 
-def _layers(layers: list[dict[str, Any]]) -> str:
+def _layers(layers: tuple[Layer, ...]) -> str:
     rows = []
     for layer in layers:
-        window = f"{layer['kernel']}×{layer['kernel']}" if layer["kernel"] else ""
-        height, width, channels = layer["output"]
+        window = f"{layer.kernel}×{layer.kernel}" if layer.kernel else ""
+        height, width, channels = layer.output
         rows.append(
             (
-                layer["name"],
-                layer["kind"],
+                layer.name,
+                layer.kind,
                 window,
-                str(layer["stride"]) if layer["kernel"] else "",
-                f"{layer['padding']:g}" if layer["kernel"] else "",
+                str(layer.stride) if layer.kernel else "",
+                f"{layer.padding:g}" if layer.kernel else "",
                 f"{height}×{width}×{channels}",
-                str(layer["receptive_field"]),
-                f"{layer['parameters']:,}",
-                f"{layer['multiply_adds']:,}",
+                str(layer.receptive_field),
+                f"{layer.parameters:,}",
+                f"{layer.multiply_adds:,}",
             )
         )
     head = ("layer", "kind", "kernel k", "stride s", "padding p", "output", "sees", "parameters", "multiply-adds")
@@ -160,7 +159,7 @@ $sections
 def markdown(card: Card) -> str:
     """The card as Markdown, ending in a line feed."""
     accuracy, training, data, cost = card.accuracy, card.training, card.data, card.cost
-    low, high = accuracy["interval"]
+    low, high = accuracy.interval or (0.0, 1.0)
     lines = [
         f"# {card.name}",
         "",
@@ -168,33 +167,33 @@ def markdown(card: Card) -> str:
         f"{', '.join(card.labels[:_MOST_NAMES])}{' ...' if len(card.labels) > _MOST_NAMES else '.'}",
         f"An image of another shape: {_FITS[card.resize_mode]}; shrinking is antialiased (bicubic).",
         "",
-        f"**{accuracy['accuracy']:.2%}** of the {accuracy['images']:,} images of the {accuracy['split']} split are "
+        f"**{accuracy.accuracy:.2%}** of the {accuracy.images:,} images of the {accuracy.split} split are "
         f"answered right (95 % interval {low:.2%} to {high:.2%}); the expected calibration error over 15 bins is "
-        f"{accuracy['calibration_error']:.2%} (before the temperature of {card.temperature}: "
-        f"{accuracy['uncalibrated_error']:.2%}).",
+        f"{accuracy.calibration_error:.2%} (before the temperature of {card.temperature}: "
+        f"{accuracy.uncalibrated_error:.2%}).",
         "",
         *_doubt(card),
         "| class | answered right |",
         "|---|---|",
-        *(f"| {label} | {share:.1%} |" for label, share in accuracy["per_class"].items()),
+        *(f"| {label} | {share:.1%} |" for label, share in accuracy.per_class.items()),
         "",
         "| | |",
         "|---|---|",
         *(f"| {key} | {value} |" for key, value in _facts(data, training, cost)),
         "",
-        f"Made {card.created[:10]} by `{_command(training)}`.",
+        f"{_made(card, '`')}.",
     ]
     return "\n".join(lines) + "\n"
 
 
 def _doubt(card: Card) -> list[str]:
-    found = card.accuracy.get("unsure")
+    found = card.accuracy.unsure
     if not found:
         return []
-    unknown = ", ".join(f"{share:.0%} of {kind}" for kind, share in found["unknown"].items())
+    unknown = ", ".join(f"{share:.0%} of {kind}" for kind, share in found.unknown.items())
     return [
-        f"An answer of a probability below {card.unsure_below:g} is called unsure: {found['right']:.1%} of the "
-        f"held-out images that it answers right, {found['wrong']:.0%} of those that it answers wrong, and of "
+        f"An answer of a probability below {card.unsure_below:g} is called unsure: {found.right:.1%} of the "
+        f"held-out images that it answers right, {found.wrong:.0%} of those that it answers wrong, and of "
         f"images of nothing it knows {unknown}.",
         "",
     ]
@@ -207,16 +206,17 @@ _FITS = {
 }
 
 
-def _command(training: dict[str, Any]) -> str:
-    """What made a model: the last thing that was done to it."""
-    return str(training.get("quantised_by", training.get("command", "")))
+def _made(card: Card, quote: str = "") -> str:
+    """The day, and the last command that was run on the model."""
+    command = card.training.quantised_by or card.training.command or ""
+    return f"Made {(card.created or '')[:10]} by {quote}{command}{quote}"
 
 
-def _facts(data: dict[str, Any], training: dict[str, Any], cost: dict[str, Any]) -> list[tuple[str, str]]:
+def _facts(data: Data, training: Training, cost: Cost) -> list[tuple[str, str]]:
     """What a card says of where a model comes from and what it costs; a card need not say all of it."""
-    versions = ", ".join(f"{name} {version}" for name, version in training.get("versions", {}).items())
-    where = "one thread" + (f" of {cost['hardware']}" if "hardware" in cost else "")
-    rows: list[tuple[str, str, tuple[dict[str, Any], tuple[str, ...]]]] = [
+    versions = ", ".join(f"{name} {version}" for name, version in training.versions.items())
+    where = "one thread" + (f" of {cost.hardware}" if cost.hardware else "")
+    rows: list[tuple[str, str, tuple[Data | Training | Cost, tuple[str, ...]]]] = [
         ("data", "{name}, {checksum}", (data, ("name", "checksum"))),
         (
             "images",
@@ -242,5 +242,9 @@ def _facts(data: dict[str, Any], training: dict[str, Any], cost: dict[str, Any])
         ("beside float32", "{speed_over_float32} times as fast", (cost, ("speed_over_float32",))),
         ("Keras and onnxruntime", "differ by {parity:.0e} in probability at most", (cost, ("parity",))),
     ]
-    found = [(key, text.format_map(part)) for key, text, (part, needed) in rows if all(name in part for name in needed)]
-    return [*found, *([("versions", versions)] if versions else [])]
+    known = [
+        (title, text.format_map(vars(part)))
+        for title, text, (part, needed) in rows
+        if all(getattr(part, name) is not None for name in needed)
+    ]
+    return [*known, *([("versions", versions)] if versions else [])]

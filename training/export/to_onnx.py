@@ -118,7 +118,7 @@ def write(proto: onnx.ModelProto, card: bundle.Card, folder: Path) -> bundle.Bun
     model, size = b"", None
     while size != len(model):  # the card is in the model, and names its size
         size = len(model)
-        card = dataclasses.replace(card, cost={**card.cost, "bytes": size})
+        card = dataclasses.replace(card, cost=dataclasses.replace(card.cost, bytes=size))
         onnx.helper.set_model_props(proto, {"card": card.to_json()})
         model = proto.SerializeToString()
     (folder / bundle.MODEL).write_bytes(model)

@@ -4,41 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer that computes or shrinks.
-
-    Attributes:
-        name: the layer's.
-        kind: convolution, pooling or dense.
-        kernel, stride, padding: of a window that slides; padding is what is added on either side, and ends in a half
-            where one side has one more. 0 where nothing slides.
-        output: height, width and channels; 1, 1 and a count behind the last pooling.
-        receptive_field: the side, in pixels of the image, of what one output value depends on.
-        parameters: numbers that are learnt or kept.
-        multiply_adds: for one image.
-    """
-
-    name: str
-    kind: str
-    kernel: int
-    stride: int
-    padding: float
-    output: tuple[int, int, int]
-    receptive_field: int
-    parameters: int
-    multiply_adds: int
-
-    def describe(self) -> dict[str, Any]:
-        """For a card."""
-        return {**dataclasses.asdict(self), "output": list(self.output)}
+from contract.card import Layer
 
 
 def table(model: keras.Model) -> list[Layer]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -67,7 +68,9 @@ def test_the_folder_is_watched_and_sighup_looks_at_once(serve: Callable[..., Ser
     assert answer(unwatched) == (3, "red")
 
 
-@pytest.mark.parametrize("fault", ["junk", "other size", "other classes", "odd card", "nested card"])
+@pytest.mark.parametrize(
+    "fault", ["junk", "other size", "other classes", "number for text", "half a surrogate pair", "nested card"]
+)
 def test_a_version_that_cannot_be_served_is_refused_and_the_old_one_goes_on(
     running: Server, root: Path, fault: str
 ) -> None:
@@ -78,10 +81,10 @@ def test_a_version_that_cannot_be_served_is_refused_and_the_old_one_goes_on(
     if fault == "other classes":
         card = (folder / "card.json").read_text().replace('"blue"', '"blue", "grey"')
         (folder / "card.json").write_text(card)
-    if fault == "odd card":
-        (folder / "card.json").write_text(
-            (folder / "card.json").read_text().replace('"training": {}', '"training": null')
-        )
+    if fault in {"number for text", "half a surrogate pair"}:
+        card = json.loads((folder / "card.json").read_text())
+        recipe = 7 if fault == "number for text" else "\ud800"
+        (folder / "card.json").write_text(json.dumps({**card, "training": {"recipe": recipe}}))
     if fault == "nested card":
         (folder / "card.json").write_text("[" * 100_000)
     load(running, code=400)

@@ -6,6 +6,7 @@ import shutil
 import tarfile
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from contract import preprocessing
-from contract.bundle import Card
+from contract.card import Card
 from contract.errors import DataError, UsageError
 from tests.support.decoding import Target
 from tests.support.images import class_folder, image
@@ -170,7 +171,6 @@ def test_training_decodes_as_serving_does(tmp_path: Path) -> None:
     """The golden test: what the network is trained on is byte for byte what it is served."""
     import asyncio
 
-    from contract.bundle import Card
     from service.inference.decoder import Decoder
     from service.observability.metrics import Metrics
 
@@ -243,7 +243,7 @@ def test_choosing_a_split(folder: Path) -> None:
 
 def card(of: dataset.Dataset, **facts: Any) -> Card:
     """That of a model trained on those data."""
-    return Card("model", of.labels, *of.size, of.resize_mode, data={**of.describe(), **facts})
+    return Card("model", of.labels, *of.size, of.resize_mode, data=replace(of.describe(), **facts))
 
 
 def test_a_bundle_is_judged_by_images_that_it_was_not_trained_on(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -63,9 +64,11 @@ def test_neither_is_judged_by_what_it_was_trained_on(tmp_path: Path, monkeypatch
     found = dataset.load(str(images), test_fraction=0.2)
     assert found.test
     own = colour_bundle(tmp_path / "models", "own", data=found.describe())
-    for shares in ([0.1, 0.2], [0.3, 0.0]):
+    for shares in ((0.1, 0.2), (0.3, 0.0)):
         other = colour_bundle(
-            tmp_path / "models", f"other-{shares[0]}", data={**found.describe(), "checksum": "", "held_out": shares}
+            tmp_path / "models",
+            f"other-{shares[0]}",
+            data=dataclasses.replace(found.describe(), checksum="", held_out=shares),
         )
         for both in ((own, other), (other, own)):
             result = compare.compare(*both, str(images), None)
@@ -73,7 +76,9 @@ def test_neither_is_judged_by_what_it_was_trained_on(tmp_path: Path, monkeypatch
             assert (result.scores[0].labels == result.scores[1].labels).all()
         neither = compare.compare(other, other, str(images), None)
         assert neither.scores[0].split == "all"
-    strange = colour_bundle(tmp_path / "models", "third", data={**found.describe(), "held_out": [0.3, 0.0]})
+    strange = colour_bundle(
+        tmp_path / "models", "third", data=dataclasses.replace(found.describe(), held_out=(0.3, 0.0))
+    )
     with pytest.raises(UsageError, match="held out other images"):
         compare.compare(own, strange, str(images), None)
 

@@ -85,4 +85,4 @@ def test_a_model_that_is_never_right_gets_a_threshold() -> None:
     wrong = Split(KNOWN, np.ones(len(KNOWN), np.int64))
     found = ood.doubt(model(3, 1), 1.0, wrong)  # type: ignore[arg-type]
     assert found.right == 0
-    assert found.describe()["wrong"] == pytest.approx(found.wrong, abs=1e-4)
+    assert found.describe().wrong == pytest.approx(found.wrong, abs=1e-4)

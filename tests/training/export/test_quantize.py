@@ -74,7 +74,7 @@ def test_the_first_convolution_stays_as_it_is_where_accuracy_wants_it(
     gains = [quantize.Gain(0.9, 0.89, 3.0), quantize.Gain(0.9, 0.899, 2.9)]
     monkeypatch.setattr(quantize, "measure", lambda *_: gains.pop(0))
     version = quantize.run(made, str(place / "colours"), tmp_path, console)
-    assert version.card.cost["float32_convolutions"] == 1
+    assert version.card.cost.float32_convolutions == 1
     kernels = [one for one in onnx.load(version.model).graph.initializer if len(one.dims) == 4]
     assert len(kernels) > 1
     (exact,) = (onnx.numpy_helper.to_array(one) for one in kernels if one.data_type == onnx.TensorProto.FLOAT)
@@ -93,13 +93,13 @@ def test_what_is_worth_it_is_published_and_what_is_not_is_not(
     command = "kernelscope quantize models/colours/1"
     version = quantize.run(made, str(place / "colours"), place / "models", console, command=command)
     assert version.version == 2
-    assert version.card.training == {**made.card.training, "quantised_by": command}
+    assert version.card.training == dataclasses.replace(made.card.training, quantised_by=command)
     page = (version.folder / "README.md").read_text()
     assert f"by `{command}`" in page
     assert "| trained by | kernelscope train |" in page
-    assert version.card.cost["dtype"] == "int8"
-    assert version.card.cost["float32_convolutions"] == 0
-    assert version.card.cost["speed_over_float32"] == 2.5
+    assert version.card.cost.dtype == "int8"
+    assert version.card.cost.float32_convolutions == 0
+    assert version.card.cost.speed_over_float32 == 2.5
     for gain, says in ((quantize.Gain(0.9, 0.89, 3.0), "loses 1.00%"), (quantize.Gain(0.9, 0.9, 1.4), "1.40 times")):
         monkeypatch.setattr(quantize, "measure", lambda *_, gain=gain: gain)
         with pytest.raises(quantize.NotWorthIt, match=says):
