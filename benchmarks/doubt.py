@@ -39,7 +39,7 @@ def main() -> int:
             [preprocessing.read(files.contents(path), card.height, card.width, card.resize_mode) for path in paths]
         )
         known, strange = (softmax(evaluate.logits(of, some), card.temperature) for some in (test.images, other))
-        is_right = known.argmax(1) == test.labels
+        is_right = known.argmax(1) == test.targets
         unsure = known.max(1) < card.unsure_below
         shares = (unsure[is_right], unsure[~is_right], strange.max(1) < card.unsure_below)
         print(f"| {folder} | {card.unsure_below:g} | {' | '.join(f'{share.mean():.1%}' for share in shares)} |")

@@ -85,7 +85,7 @@ def run(job: Job, console: Console) -> bundle.Bundle:
     network, classes = job.recipe.network, len(images.labels)
     reference = to_onnx.in_form(network, trained.model, classes, for_export=False)
     held_out = images.validation
-    temperature = calibrate.temperature(trainer.predict(reference, held_out.images), held_out.labels)
+    temperature = calibrate.temperature(trainer.predict(reference, held_out.images), held_out.targets)
     doubt = ood.doubt(lambda images: trainer.predict(reference, images), temperature, held_out, other)
     proto = to_onnx.convert(to_onnx.in_form(network, trained.model, classes, for_export=True), temperature)
     card = bundle.Card(

@@ -51,11 +51,11 @@ def staged(folder: Path) -> Iterator[Path]:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def write_notes(folder: Path, decoded: Decoded, size: tuple[int, int], labels: dict[str, list[int]]) -> None:
-    """Write all but the pixels: labels by split, class names, what was skipped, height and width."""
-    for name, numbers in labels.items():
+def write_notes(folder: Path, decoded: Decoded, size: tuple[int, int], targets: dict[str, list[int]]) -> None:
+    """Write all but the pixels: targets by split, class names, what was skipped, height and width."""
+    for name, numbers in targets.items():
         np.array(numbers, np.int64).tofile(folder / f"{name}.labels")
-    notes = {"labels": decoded.labels, "splits": list(labels), "skipped": decoded.skipped, "size": size}
+    notes = {"labels": decoded.labels, "splits": list(targets), "skipped": decoded.skipped, "size": size}
     (folder / _NOTES).write_text(json.dumps(notes), encoding="utf-8")
 
 
@@ -66,12 +66,12 @@ def read(folder: Path) -> Decoded | None:
         splits = {}
         whole = sum((folder / f"{name}.pixels").stat().st_size for name in notes["splits"])
         for name in notes["splits"]:
-            labels = np.fromfile(folder / f"{name}.labels", np.int64)
-            shape = (len(labels), *notes["size"], 3)
+            targets = np.fromfile(folder / f"{name}.labels", np.int64)
+            shape = (len(targets), *notes["size"], 3)
             mapped = np.memmap(folder / f"{name}.pixels", np.uint8, "r", shape=shape)
             if mapped.nbytes != (folder / f"{name}.pixels").stat().st_size:
                 return None
-            splits[name] = Split(mapped if whole > memory.limit() else np.array(mapped), labels)
+            splits[name] = Split(mapped if whole > memory.limit() else np.array(mapped), targets)
         return Decoded(tuple(notes["labels"]), splits, tuple(notes["skipped"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None  # absent, or damaged: decoded anew and written over
@@ -84,6 +84,6 @@ def write(folder: Path, decoded: Decoded) -> None:
         with staged(folder) as new:
             for name, split in decoded.splits.items():
                 split.images.tofile(new / f"{name}.pixels")
-            write_notes(new, decoded, size, {name: split.labels.tolist() for name, split in decoded.splits.items()})
+            write_notes(new, decoded, size, {name: split.targets.tolist() for name, split in decoded.splits.items()})
     except OSError:
         return  # the cache only saves time: on a full or read-only disk the next run decodes again

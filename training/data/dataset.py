@@ -185,7 +185,7 @@ def _named(decoded: Decoded, where: str, labels: tuple[str, ...] | None) -> Deco
     """With names for classes that had numbers only."""
     if decoded.labels:
         return decoded
-    count = 1 + max(int(split.labels.max(initial=0)) for split in decoded.splits.values())
+    count = 1 + max(int(split.targets.max(initial=0)) for split in decoded.splits.values())
     if labels is not None and count > len(labels):
         raise DataError(f"{where} has {count} classes, the model {len(labels)}")
     return replace(decoded, labels=labels or tuple(f"class {index}" for index in range(count)))
@@ -199,7 +199,7 @@ def _relabelled(data: Dataset, where: str, labels: tuple[str, ...]) -> Dataset:
     order = np.array([labels.index(label) for label in data.labels])
 
     def turned(split: Split) -> Split:
-        return Split(split.images, order[split.labels])
+        return Split(split.images, order[split.targets])
 
     test = turned(data.test) if data.test else None
     return replace(data, labels=labels, train=turned(data.train), validation=turned(data.validation), test=test)
@@ -218,7 +218,7 @@ def _check(decoded: Decoded, where: str) -> None:
         raise DataError(f"{where} has one class only, {decoded.labels[0]!r}: two or more are needed to tell apart")
     if "train" not in decoded.splits:
         raise DataError(f"{where} has no training images: expected train/<class>/*.jpg, or x_train in a .npz file")
-    counts = np.bincount(decoded.splits["train"].labels, minlength=len(decoded.labels))
+    counts = np.bincount(decoded.splits["train"].targets, minlength=len(decoded.labels))
     for label, count in zip(decoded.labels, counts, strict=True):
         if count < 2:
             raise DataError(f"{where}: class {label!r} has {count} readable training images; it needs two or more")
@@ -240,12 +240,12 @@ def _split(
         splits = {"train": empty, "validation": empty, **splits}
     train = splits["train"]
     if test_fraction is None:
-        counts = np.bincount(train.labels, minlength=len(decoded.labels))
+        counts = np.bincount(train.targets, minlength=len(decoded.labels))
         test_fraction = fraction if counts.min() >= LEAST_FOR_TEST else 0.0
     validates, tests = "validation" in splits, "test" in splits or not len(train)
     shares = (0.0 if validates else fraction, 0.0 if tests else test_fraction)
     if any(shares):
-        kept, validation, test = _held_out(train.labels, *shares)
+        kept, validation, test = _held_out(train.targets, *shares)
         splits = {"validation": train.take(validation), "test": train.take(test), **splits, "train": train.take(kept)}
     return Dataset(
         name=name,
@@ -260,15 +260,15 @@ def _split(
     )
 
 
-def _held_out(labels: npt.NDArray[np.int64], validation: float, test: float) -> list[npt.NDArray[np.intp]]:
+def _held_out(targets: npt.NDArray[np.int64], validation: float, test: float) -> list[npt.NDArray[np.intp]]:
     """Which images are for training, validation and testing: the same shares of each class, one at least, never all.
 
     Of a share of 0 there are none.
     """
     rng = np.random.default_rng(_SPLIT_SEED)
-    part = np.zeros(len(labels), np.int64)
-    for label in np.unique(labels):
-        of_class = rng.permutation(np.flatnonzero(labels == label))
+    part = np.zeros(len(targets), np.int64)
+    for target in np.unique(targets):
+        of_class = rng.permutation(np.flatnonzero(targets == target))
         begin = 0
         for number, share in enumerate((validation, test), 1):
             count = min(max(1, round(len(of_class) * share)) if share else 0, len(of_class) - 1 - begin)

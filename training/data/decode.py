@@ -217,8 +217,7 @@ def resized(decoded: Decoded, size: tuple[int, int], resize_mode: preprocessing.
     def all_of(split: Split) -> Split:
         if split.images.shape[1:3] == size:
             return split
-        return Split(
-            np.stack([preprocessing.resize(Image.fromarray(x), *size, resize_mode) for x in split.images]), split.labels
-        )
+        images = [preprocessing.resize(Image.fromarray(pixels), *size, resize_mode) for pixels in split.images]
+        return Split(np.stack(images), split.targets)
 
     return replace(decoded, splits={name: all_of(split) for name, split in decoded.splits.items()})

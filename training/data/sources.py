@@ -68,7 +68,7 @@ def keras_cifar10() -> tuple[str, Decoded]:
     digest = hashlib.sha256()
     for split in splits.values():
         digest.update(split.images.tobytes())
-        digest.update(split.labels.tobytes())
+        digest.update(split.targets.tobytes())
     return digest.hexdigest(), Decoded(CIFAR10, splits, ())
 
 
@@ -98,7 +98,7 @@ def from_npz(path: Path) -> Decoded:
         if int(y.max()) >= _MOST_CLASSES:
             raise DataError(f"{path}: {key.replace('x', 'y', 1)} goes up to {y.max()}: number the classes from 0")
         splits[split] = Split(x, y.reshape(-1).astype(np.int64))
-    count = 1 + max(int(split.labels.max(initial=0)) for split in splits.values())
+    count = 1 + max(int(split.targets.max(initial=0)) for split in splits.values())
     labels = tuple(map(str, np.atleast_1d(arrays["labels"]).ravel())) if "labels" in arrays else ()
     if labels and len(labels) < count:
         raise DataError(f"{path}: labels names {len(labels)} classes, but y goes up to {count - 1}")

@@ -47,26 +47,26 @@ class Rows:
 
 @dataclass(frozen=True)
 class Split:
-    """Images: uint8 (N, H, W, 3) RGB, in memory or on disk. Labels: int64 (N,), indices into the class names."""
+    """Images: uint8 (N, H, W, 3) RGB, in memory or on disk. Targets: int64 (N,), indices into the class names."""
 
     images: preprocessing.Pixels
-    labels: npt.NDArray[np.int64]
+    targets: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
     def take(self, index: npt.NDArray[np.integer[Any]]) -> Split:
         """The images at those positions; where they are on disk, they stay there."""
         images = cast("preprocessing.Pixels", Rows([self.images], index)) if self._on_disk else self.images[index]
-        return Split(images, self.labels[index])
+        return Split(images, self.targets[index])
 
     def joined(self, *others: Split) -> Split:
         """Its images and then those of others; where any are on disk, they stay there."""
         splits = (self, *others)
-        arrays, labels = [split.images for split in splits], np.concatenate([split.labels for split in splits])
+        arrays, targets = [split.images for split in splits], np.concatenate([split.targets for split in splits])
         if any(split._on_disk for split in splits):
-            return Split(cast("preprocessing.Pixels", Rows(arrays, np.arange(len(labels)))), labels)
-        return Split(np.concatenate(arrays), labels)
+            return Split(cast("preprocessing.Pixels", Rows(arrays, np.arange(len(targets)))), targets)
+        return Split(np.concatenate(arrays), targets)
 
     @property
     def _on_disk(self) -> bool:

@@ -24,31 +24,31 @@ def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
 
 
 def cross_entropy(
-    logits: Floats, labels: npt.NDArray[np.int64], temperature: float = 1.0, counts: Floats | None = None
+    logits: Floats, targets: npt.NDArray[np.int64], temperature: float = 1.0, counts: Floats | None = None
 ) -> float:
-    """Mean negative log-likelihood of the labels, in nats; `counts`, (N,), is what each image counts, if not one."""
-    probabilities = softmax(logits, temperature)[np.arange(len(labels)), labels]
+    """Mean negative log-likelihood of the targets, in nats; `counts`, (N,), is what each image counts, if not one."""
+    probabilities = softmax(logits, temperature)[np.arange(len(targets)), targets]
     return float(np.average(-np.log(np.maximum(probabilities, 1e-12)), weights=counts))
 
 
-def temperature(logits: Floats, labels: npt.NDArray[np.int64]) -> float:
-    """What to divide logits by so that the likelihood of held-out labels is highest.
+def temperature(logits: Floats, targets: npt.NDArray[np.int64]) -> float:
+    """What to divide logits by so that the likelihood of held-out targets is highest.
 
     One more image than there is, of any class, counts as held out, as in Platt 1999: where all are answered right,
     the likelihood alone would make every answer certain.
 
     Args:
         logits: (N, classes), of images that were not trained on.
-        labels: (N,).
+        targets: (N,).
 
     Returns:
         Between 0.02 and 50, by golden-section search on its logarithm, in which the loss has one minimum.
     """
-    doubt = 1 / (len(labels) + 1)
+    doubt = 1 / (len(targets) + 1)
 
     def loss(temperature: float) -> float:
         logs = np.log(np.maximum(softmax(logits, temperature), 1e-12))
-        return -float((1 - doubt) * logs[np.arange(len(labels)), labels].mean() + doubt * logs.mean())
+        return -float((1 - doubt) * logs[np.arange(len(targets)), targets].mean() + doubt * logs.mean())
 
     golden = (math.sqrt(5) - 1) / 2
     low, high = math.log(_LOWEST), math.log(_HIGHEST)
@@ -76,10 +76,10 @@ class Bin:
     accuracy: float
 
 
-def reliability(probabilities: Floats, labels: npt.NDArray[np.int64], bins: int = BINS) -> list[Bin]:
+def reliability(probabilities: Floats, targets: npt.NDArray[np.int64], bins: int = BINS) -> list[Bin]:
     """Images by the probability of their best class, in bins of equal width (Guo et al. 2017, figure 1)."""
     confidence = probabilities.max(1)
-    right = probabilities.argmax(1) == labels
+    right = probabilities.argmax(1) == targets
     place = np.minimum((confidence * bins).astype(int), bins - 1)
     there = [place == b for b in range(bins)]
     return [
@@ -88,7 +88,7 @@ def reliability(probabilities: Floats, labels: npt.NDArray[np.int64], bins: int 
     ]
 
 
-def expected_calibration_error(probabilities: Floats, labels: npt.NDArray[np.int64], bins: int = BINS) -> float:
+def expected_calibration_error(probabilities: Floats, targets: npt.NDArray[np.int64], bins: int = BINS) -> float:
     """How far confidence and accuracy lie apart, on average over images, in [0, 1] (Guo et al. 2017, equation 3)."""
-    found = reliability(probabilities, labels, bins)
-    return sum(one.images * abs(one.accuracy - one.confidence) for one in found) / len(labels)
+    found = reliability(probabilities, targets, bins)
+    return sum(one.images * abs(one.accuracy - one.confidence) for one in found) / len(targets)

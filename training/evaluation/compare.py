@@ -112,7 +112,7 @@ def compare(
         )
     splits = [dataset.choose(its, name, judge)[1] for its in loaded]
     scores = [evaluate.evaluate(of, part, name) for of, part in zip((first, second), splits, strict=True)]
-    right = [score.probabilities.argmax(1) == score.labels for score in scores]
+    right = [score.probabilities.argmax(1) == score.targets for score in scores]
     only = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
     return Comparison(
         scores=(scores[0], scores[1]),

@@ -41,8 +41,8 @@ class Evaluation:
         calibration_error: expected calibration error over 15 bins, in [0, 1].
         uncalibrated_error: the same at temperature 1.
         per_class: recall of each class, by its label.
-        confusion: int64 (classes, classes), rows being labels and columns answers.
-        labels: int64 (N,), of each image.
+        confusion: int64 (classes, classes), rows being true classes and columns predictions.
+        targets: int64 (N,), the class of each image.
         logits: float32 (N, classes), before the temperature.
         probabilities: (N, classes), after it.
     """
@@ -57,7 +57,7 @@ class Evaluation:
     uncalibrated_error: float
     per_class: dict[str, float]
     confusion: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.int64]
+    targets: npt.NDArray[np.int64]
     logits: npt.NDArray[np.float32]
     probabilities: Floats
 
@@ -131,7 +131,7 @@ def evaluate(
 
     Args:
         of: the bundle.
-        split: images of the size that the bundle takes, labels in the order of its card.
+        split: images of the size that the bundle takes, targets in the order of its labels.
         name: what to call the split.
         progress: called with images done and in all.
 
@@ -152,7 +152,7 @@ def evaluate(
     classes = raw.argmax(1)
     count = len(of.card.labels)
     confusion = np.zeros((count, count), np.int64)
-    np.add.at(confusion, (split.labels, classes), 1)
+    np.add.at(confusion, (split.targets, classes), 1)
     of_class = confusion.sum(1)
     recalls = {label: float(confusion[i, i] / of_class[i]) for i, label in enumerate(of.card.labels) if of_class[i]}
     return Evaluation(
@@ -161,12 +161,12 @@ def evaluate(
         accuracy=float(np.trace(confusion)) / len(split),
         balanced_accuracy=statistics.mean(recalls.values()),
         interval=wilson(int(np.trace(confusion)), len(split)),
-        cross_entropy=cross_entropy(raw, split.labels, of.card.temperature),
-        calibration_error=expected_calibration_error(probabilities, split.labels),
-        uncalibrated_error=expected_calibration_error(softmax(raw), split.labels),
+        cross_entropy=cross_entropy(raw, split.targets, of.card.temperature),
+        calibration_error=expected_calibration_error(probabilities, split.targets),
+        uncalibrated_error=expected_calibration_error(softmax(raw), split.targets),
         per_class=recalls,
         confusion=confusion,
-        labels=split.labels,
+        targets=split.targets,
         logits=raw,
         probabilities=probabilities,
     )

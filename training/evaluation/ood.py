@@ -115,7 +115,7 @@ def doubt(
 
     raw = logits(held_out.images)
     known = np.asarray(softmax(raw, temperature).max(1), np.float64)
-    is_right = raw.argmax(1) == held_out.labels
+    is_right = raw.argmax(1) == held_out.targets
     unknown = {**images(held_out.images), **({} if other is None else {"other data": other})}
     strange = {kind: surest(some) for kind, some in unknown.items()}
 

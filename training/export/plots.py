@@ -93,7 +93,7 @@ def confusion(matrix: Any, labels: tuple[str, ...]) -> bytes:
 def mistakes(score: Evaluation, images: Pixels, labels: tuple[str, ...]) -> bytes | None:
     """The wrong answers of the highest probability, as images; None where all are right."""
     answers, sure = score.probabilities.argmax(1), score.probabilities.max(1)
-    wrong = np.flatnonzero(answers != score.labels)
+    wrong = np.flatnonzero(answers != score.targets)
     worst = wrong[np.argsort(-sure[wrong], kind="stable")][:_TILES]
     if not len(worst):
         return None
@@ -107,7 +107,7 @@ def mistakes(score: Evaluation, images: Pixels, labels: tuple[str, ...]) -> byte
             axes.axis("off")
         for axes, index in zip(tiles, worst, strict=False):
             axes.imshow(images[index])
-            label, answer = names[score.labels[index]], names[answers[index]]
+            label, answer = names[score.targets[index]], names[answers[index]]
             axes.set_title(f"{label}\n{answer}? {sure[index]:.0%}", fontsize=7)
         return _png(figure)
 

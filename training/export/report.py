@@ -35,7 +35,7 @@ def write(of: bundle.Bundle, score: Evaluation, images: Pixels, history: list[Ro
     drawn = {
         "curves": plots.curves(history) if history else None,
         "reliability": plots.reliability(
-            reliability(softmax(score.logits), score.labels), reliability(score.probabilities, score.labels)
+            reliability(softmax(score.logits), score.targets), reliability(score.probabilities, score.targets)
         ),
         "confusion": plots.confusion(score.confusion, card.labels),
         "mistakes": plots.mistakes(score, images, card.labels),

@@ -38,32 +38,32 @@ class Batches:
     def __init__(
         self, data: Dataset, transforms: tuple[Transform, ...], size: int, seed: int, teacher: Teacher | None
     ) -> None:
-        self._images, self._classes = data.train, len(data.labels)
+        self._split, self._classes = data.train, len(data.labels)
         self._transforms, self._size, self._seed, self._teacher = transforms, size, seed, teacher
         self._coins = np.random.default_rng([seed, 0]).random(len(data.train)) < 0.5
         self.an_epoch = len(data.train) // size
-        self.class_weights = class_weights(data.train.labels, self._classes)
+        self.class_weights = class_weights(data.train.targets, self._classes)
 
     def at(self, step: int) -> tuple[Batch, Batch, Batch | None]:
         """The batch of a step, counted from 0.
 
         Returns:
-            Images, float32 (N, H, W, 3), values 0 to 255; targets, float32 (N, classes); and what each counts,
-            float32 (N,), or None.
+            Images, float32 (N, H, W, 3), values 0 to 255; target probabilities, float32 (N, classes); and the weight of
+            each image in the loss, float32 (N,), or None.
         """
         epoch, place = divmod(step, self.an_epoch)
-        order = np.random.default_rng([self._seed, 1, epoch]).permutation(len(self._images))
+        order = np.random.default_rng([self._seed, 1, epoch]).permutation(len(self._split))
         chosen = order[place * self._size : (place + 1) * self._size]
         draw = Draw(epoch, np.random.default_rng([self._seed, 2, step]), self._coins[chosen])
-        images: Batch = self._images.images[chosen]
+        images: Batch = self._split.images[chosen]
         for transform in self._transforms:
             images = transform(images, draw)
-        labels = self._images.labels[chosen]
-        targets = np.eye(self._classes, dtype=np.float32)[labels]
+        targets = self._split.targets[chosen]
+        probabilities = np.eye(self._classes, dtype=np.float32)[targets]
         if self._teacher:
-            targets = self._teacher.targets(images, targets)
-        weights = None if self.class_weights is None else self.class_weights[labels]
-        return images.astype(np.float32), targets, weights
+            probabilities = self._teacher.targets(images, probabilities)
+        weights = None if self.class_weights is None else self.class_weights[targets]
+        return images.astype(np.float32), probabilities, weights
 
     def following(self, step: int) -> Iterator[tuple[Batch, Batch, Batch | None]]:
         """Those from a step on, without end; the next is made while one is trained on."""
@@ -76,14 +76,14 @@ class Batches:
                 yield batch
 
 
-def class_weights(labels: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.float32] | None:
+def class_weights(targets: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.float32] | None:
     """What an image of each class counts in the loss, so that rare classes are learnt, too; 1 on average.
 
     Inverse to the class's frequency, but no class counts more than ten times as much as the most frequent one: single
     images would decide steps. None where no class is more than one and a half times as frequent as another.
     """
-    counts = np.bincount(labels, minlength=classes)
+    counts = np.bincount(targets, minlength=classes)
     if counts.max() <= 1.5 * counts.min():
         return None
     weights = np.minimum(counts.max() / np.maximum(counts, 1), 10.0)
-    return np.asarray(weights * len(labels) / (weights * counts).sum(), np.float32)
+    return np.asarray(weights * len(targets) / (weights * counts).sum(), np.float32)

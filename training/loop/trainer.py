@@ -230,14 +230,14 @@ class _Run:
     def _end_epoch(self, log: Log) -> None:
         """Look at the held-out images; classes count there as they do in the loss."""
         steps = (self.step - 1) % self.steps_an_epoch + 1
-        labels, by_class = self.data.validation.labels, self.batches.class_weights
-        counts = None if by_class is None else by_class[labels]
+        targets, by_class = self.data.validation.targets, self.batches.class_weights
+        counts = None if by_class is None else by_class[targets]
         with self.averaging.shown() if self.averaging else nullcontext():
             logits = predict(self.model, self.data.validation.images)
             if not np.isfinite(logits).all():
                 raise self._diverged(f"the network's answers are no numbers any more at step {self.step}")
-            loss = round(cross_entropy(logits, labels, counts=counts), 6)
-            accuracy = round(float(np.average(logits.argmax(1) == labels, weights=counts)), 6)
+            loss = round(cross_entropy(logits, targets, counts=counts), 6)
+            accuracy = round(float(np.average(logits.argmax(1) == targets, weights=counts)), 6)
             if all((accuracy, -loss) >= (row["validation_accuracy"], -row["validation_loss"]) for row in self.history):
                 self.best = _arrays(self.model.weights)
         row: Row = {

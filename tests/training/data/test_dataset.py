@@ -51,7 +51,7 @@ def tarred(folder: Path, path: Path) -> Path:
 def same(left: Split | None, right: Split | None) -> bool:
     if left is None or right is None:
         return left is right
-    return np.array_equal(left.images, right.images) and np.array_equal(left.labels, right.labels)
+    return np.array_equal(left.images, right.images) and np.array_equal(left.targets, right.targets)
 
 
 def test_a_folder(folder: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_folder(folder: Path) -> None:
     assert found.size == (16, 16)
     assert (len(found.train), len(found.validation), found.test and len(found.test)) == (33, 3, 12)
     first = found.train.images[0]
-    assert found.labels[int(found.train.labels[0])] == COLOURS[int(first.mean((0, 1)).argmax())]
+    assert found.labels[int(found.train.targets[0])] == COLOURS[int(first.mean((0, 1)).argmax())]
 
 
 def test_archives_hold_what_their_folder_holds(folder: Path, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_archives_hold_what_their_folder_holds(folder: Path, tmp_path: Path) -> 
             assert len(left) == len(right)
             if split == "test":  # which of the others are held out hangs on their order, and an archive keeps its own
                 assert sorted(x.tobytes() for x in left.images) == sorted(x.tobytes() for x in right.images)
-            assert np.array_equal(np.bincount(left.labels), np.bincount(right.labels))
+            assert np.array_equal(np.bincount(left.targets), np.bincount(right.targets))
 
 
 def test_class_folders_at_the_top(folder: Path) -> None:
@@ -100,11 +100,11 @@ def test_a_numpy_file(folder: Path, tmp_path: Path) -> None:
     np.savez(
         path,
         x_train=whole.train.images,
-        y_train=whole.train.labels,
+        y_train=whole.train.targets,
         x_validation=whole.validation.images,
-        y_validation=whole.validation.labels[:, None],
+        y_validation=whole.validation.targets[:, None],
         x_test=whole.test.images,
-        y_test=whole.test.labels,
+        y_test=whole.test.targets,
         labels=np.array(whole.labels),
     )
     found = dataset.load(str(path))
@@ -134,9 +134,9 @@ def test_cifar10_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_split_is_fixed_and_stratified(folder: Path) -> None:
     first, second = dataset.load(str(folder)), dataset.load(str(folder))
     assert same(first.validation, second.validation)
-    assert np.bincount(first.validation.labels).tolist() == [1, 1, 1]
+    assert np.bincount(first.validation.targets).tolist() == [1, 1, 1]
     half = dataset.load(str(folder), validation_fraction=0.5)
-    assert np.bincount(half.validation.labels).tolist() == [6, 6, 6]
+    assert np.bincount(half.validation.targets).tolist() == [6, 6, 6]
 
 
 def test_the_second_time_comes_from_the_cache(folder: Path, tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_labels_of_a_model_set_the_order(folder: Path) -> None:
     order = ("red", "green", "blue", "grey")
     found = dataset.load(str(folder), labels=order)
     assert found.labels == order
-    assert order[int(found.train.labels[0])] == COLOURS[int(found.train.images[0].mean((0, 1)).argmax())]
+    assert order[int(found.train.targets[0])] == COLOURS[int(found.train.images[0].mean((0, 1)).argmax())]
     with pytest.raises(DataError, match="does not know: green"):
         dataset.load(str(folder), labels=("red", "blue"))
 
@@ -261,7 +261,7 @@ def test_a_bundle_is_judged_by_images_that_it_was_not_trained_on(tmp_path: Path)
     assert again.labels == turned.labels
     for one, other in ((trained.train, again.train), (trained.validation, again.validation)):
         np.testing.assert_array_equal(one.images, other.images)
-        assert [trained.labels[i] for i in one.labels] == [again.labels[i] for i in other.labels]
+        assert [trained.labels[i] for i in one.targets] == [again.labels[i] for i in other.targets]
 
 
 def test_a_part_is_kept_for_testing_where_there_is_enough(tmp_path: Path) -> None:

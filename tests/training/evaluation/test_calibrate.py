@@ -11,42 +11,42 @@ def overconfident(factor: float) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, (20_000, 5))
     chance = calibrate.softmax(logits)
-    labels = (chance.cumsum(1) > rng.random((20_000, 1))).argmax(1)
-    return logits * factor, labels
+    targets = (chance.cumsum(1) > rng.random((20_000, 1))).argmax(1)
+    return logits * factor, targets
 
 
 @pytest.mark.parametrize("factor", [0.3, 1.0, 4.0])
 def test_temperature_undoes_a_factor(factor: float) -> None:
-    logits, labels = overconfident(factor)
-    assert calibrate.temperature(logits, labels) == pytest.approx(factor, rel=0.03)
+    logits, targets = overconfident(factor)
+    assert calibrate.temperature(logits, targets) == pytest.approx(factor, rel=0.03)
 
 
 def test_calibration_error_falls_with_the_temperature() -> None:
-    logits, labels = overconfident(3.0)
-    before = calibrate.expected_calibration_error(calibrate.softmax(logits), labels)
-    after = calibrate.expected_calibration_error(calibrate.softmax(logits, 3.0), labels)
+    logits, targets = overconfident(3.0)
+    before = calibrate.expected_calibration_error(calibrate.softmax(logits), targets)
+    after = calibrate.expected_calibration_error(calibrate.softmax(logits, 3.0), targets)
     assert before > 0.1
     assert after < 0.02
 
 
 def test_calibration_error_by_hand() -> None:
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
-    labels = np.array([0, 1, 0, 1])
+    targets = np.array([0, 1, 0, 1])
     # bins: 0.9 twice (half right: off by 0.4), 0.6 (right: off by 0.4), 0.8 (right: off by 0.2)
     expected = (2 * 0.4 + 0.4 + 0.2) / 4
-    assert calibrate.expected_calibration_error(probabilities, labels) == pytest.approx(expected)
+    assert calibrate.expected_calibration_error(probabilities, targets) == pytest.approx(expected)
 
 
 def test_extreme_logits_stay_finite() -> None:
     logits = np.array([[1e4, -1e4], [-1e4, 1e4]])
-    labels = np.array([0, 0])
-    assert np.isfinite(calibrate.cross_entropy(logits, labels))
-    assert 0 < calibrate.temperature(logits, labels) <= 50
+    targets = np.array([0, 0])
+    assert np.isfinite(calibrate.cross_entropy(logits, targets))
+    assert 0 < calibrate.temperature(logits, targets) <= 50
 
 
 def test_a_model_that_is_always_right_is_not_certain_of_everything() -> None:
     """The likelihood alone would take the temperature to its lowest value."""
-    labels = np.arange(100) % 4
-    logits = 3.0 * np.eye(4)[labels]
-    probabilities = calibrate.softmax(logits, calibrate.temperature(logits, labels))
+    targets = np.arange(100) % 4
+    logits = 3.0 * np.eye(4)[targets]
+    probabilities = calibrate.softmax(logits, calibrate.temperature(logits, targets))
     assert 0.98 < probabilities.max(1).mean() < 0.997

@@ -73,7 +73,7 @@ def test_neither_is_judged_by_what_it_was_trained_on(tmp_path: Path, monkeypatch
         for both in ((own, other), (other, own)):
             result = compare.compare(*both, str(images), None)
             assert (result.scores[0].split, result.scores[0].images) == ("test", len(found.test))
-            assert (result.scores[0].labels == result.scores[1].labels).all()
+            assert (result.scores[0].targets == result.scores[1].targets).all()
         neither = compare.compare(other, other, str(images), None)
         assert neither.scores[0].split == "all"
     strange = colour_bundle(

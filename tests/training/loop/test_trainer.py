@@ -114,7 +114,7 @@ def test_the_best_epoch_is_what_stays(tmp_path: Path, images: dataset.Dataset) -
     accuracies = [row["validation_accuracy"] for row in trained.history]
     assert accuracies[-1] < max(accuracies)
     answers = trainer.predict(trained.model, images.validation.images).argmax(1)
-    assert (answers == images.validation.labels).mean() == pytest.approx(max(accuracies))
+    assert (answers == images.validation.targets).mean() == pytest.approx(max(accuracies))
 
 
 def test_a_stalled_run_comes_down_and_ends(tmp_path: Path, images: dataset.Dataset) -> None:
@@ -137,7 +137,7 @@ class _Frozen(architectures.Whitened):
 
 def test_weights_reach_the_loss(tmp_path: Path, images: dataset.Dataset) -> None:
     """Of two images' classes the rarer moves the network more: the first step differs from the unweighted one."""
-    few = np.flatnonzero((images.train.labels != 0) | (np.arange(len(images.train)) % 5 == 0))
+    few = np.flatnonzero((images.train.targets != 0) | (np.arange(len(images.train)) % 5 == 0))
     uneven = dataclasses.replace(images, train=images.train.take(few))
     weighted = train(tmp_path / "a", uneven, epochs=1)
     assert weighted.class_weights is not None
@@ -167,14 +167,14 @@ def test_a_teacher_is_learnt_from(tmp_path: Path, images: dataset.Dataset) -> No
     """One that answers by other labels than the training images': its pupil answers as it does."""
     assert images.labels == ("blue", "green", "red")
     taught = np.array([2, 1, 0])  # the colour model's outputs are red, green, blue, whatever they are called
-    held_out = Split(images.validation.images, taught[images.validation.labels])  # what the best epoch is judged by
+    held_out = Split(images.validation.images, taught[images.validation.targets])  # what the best epoch is judged by
     labels = ("green", "red", "blue")
     swapped = dataclasses.replace(images, labels=labels, validation=held_out)
     of = colour_bundle(tmp_path / "models", height=16, width=16, labels=labels)
     gentle = dataclasses.replace(TINY, optimiser=optimisers.Adam(0.01))
     trained = train(tmp_path / "run", swapped, gentle, epochs=12, teacher=of)
     answers = trainer.predict(trained.model, images.train.images).argmax(1)
-    assert (answers == taught[images.train.labels]).mean() > 0.9
+    assert (answers == taught[images.train.targets]).mean() > 0.9
     with pytest.raises(UsageError, match="with teacher"):
         train(tmp_path / "run", swapped, gentle, epochs=12, resume=True)
 
@@ -235,7 +235,7 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path, images: dataset.Dataset)
 
 
 def test_images_that_are_too_small_are_said_so(tmp_path: Path, images: dataset.Dataset) -> None:
-    small = dataclasses.replace(images, train=Split(images.train.images[:, :1, :1], images.train.labels))
+    small = dataclasses.replace(images, train=Split(images.train.images[:, :1, :1], images.train.targets))
     with pytest.raises(UsageError, match="1x1 are too small for the recipe tiny"):
         train(tmp_path, small)
 
@@ -299,7 +299,7 @@ def test_resuming_for_less_than_it_has_had_ends_with_the_best_epoch(tmp_path: Pa
         assert trained.history[-1]["step"] == at
         answers = trainer.predict(trained.model, images.validation.images).argmax(1)
         best = max(row["validation_accuracy"] for row in trained.history)
-        assert (answers == images.validation.labels).mean() == pytest.approx(best, abs=1e-6)
+        assert (answers == images.validation.targets).mean() == pytest.approx(best, abs=1e-6)
         again = train(tmp_path / where, images, resume=True, **less)
         assert all(np.array_equal(a, b) for a, b in zip(weights(trained), weights(again), strict=True))
 
@@ -319,15 +319,15 @@ def test_a_run_in_another_precision_is_not_gone_on_with(tmp_path: Path, images: 
 
 def test_held_out_images_count_as_their_classes_do(tmp_path: Path, images: dataset.Dataset) -> None:
     """Of a class that is five times as rare, each counts five times: to answer the others alone is not 7 of 8 right."""
-    many = np.flatnonzero((images.train.labels != 0) | (np.arange(len(images.train)) % 5 == 0))
+    many = np.flatnonzero((images.train.targets != 0) | (np.arange(len(images.train)) % 5 == 0))
     uneven = dataclasses.replace(images, train=images.train.take(many), validation=images.train.take(many))
     still = dataclasses.replace(TINY, averaging=None, optimiser=optimisers.Adam(0.0), network=_Frozen())
     trained = train(tmp_path, uneven, still, epochs=1)
     answers = trainer.predict(trained.model, uneven.validation.images).argmax(1)
-    by_class = [float((answers[uneven.validation.labels == label] == label).mean()) for label in range(3)]
+    by_class = [float((answers[uneven.validation.targets == label] == label).mean()) for label in range(3)]
     assert trained.class_weights is not None
     assert trained.history[0]["validation_accuracy"] == pytest.approx(np.mean(by_class), abs=0.01)
-    assert abs(np.mean(answers == uneven.validation.labels) - np.mean(by_class)) > 0.02
+    assert abs(np.mean(answers == uneven.validation.targets) - np.mean(by_class)) > 0.02
 
 
 def test_a_full_disk_is_said_so(tmp_path: Path, images: dataset.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
