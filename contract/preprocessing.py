@@ -2,11 +2,13 @@
 
 The rules, in order, so that the network sees in service what it saw in training:
 
-1. Formats: JPEG, PNG, WebP, GIF, BMP and TIFF, told by content and never by name or content type. One frame only.
+1. Formats: `contract.formats`, told by content and never by name or content type. One frame only.
 2. The size in the header is checked before any pixel is decoded: Pillow alone only warns at 89 megapixels.
 3. The EXIF orientation is applied.
-4. Palettes become RGB, greyscale is repeated over the channels, CMYK is converted, 16 bits keep their upper 8,
-   and what is transparent is laid on white.
+4. Palettes become RGB, greyscale is repeated over the channels, CMYK is converted, and what is transparent is laid on
+   white. More than 8 bits are scaled to 8 by the maximum that the file declares, else by the smallest of 10, 12, 14
+   and 16 bits that holds the image's largest value; floats by 1 where none is larger, else they are 0 to 255, else as
+   whole numbers.
 5. A JPEG much larger than the model's input is decoded at a fraction of its size.
 6. An image that is not square is made so as the model's card says (`ResizeMode`); shrinking is antialiased (bicubic).
 """
@@ -15,12 +17,13 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import Final, Literal, get_args
+from typing import Final, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import AvifImagePlugin, ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from contract import formats
 from contract.errors import EmptyImage, ImageTooLarge, UndecodableImage, UnsupportedImage
 
 Pixels = npt.NDArray[np.uint8]
@@ -30,10 +33,6 @@ ResizeMode = Literal["crop", "squash", "letterbox"]
 """How an image takes the model's shape: `crop` keeps the centre, `squash` stretches, `letterbox` adds black bars."""
 
 RESIZE_MODES: Final = get_args(ResizeMode)
-FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-"""The file names under which those formats are looked for in folders and archives."""
-
 MAX_PIXELS: Final = 50_000_000
 """Width times height that is decoded at most: above any camera phone's default, 150 MB as RGB."""
 
@@ -51,8 +50,12 @@ _TURNS: Final = {
 _MARGIN: Final = 4
 """A JPEG is not decoded smaller than this many times the model's input: the antialiased resize does the rest."""
 
-_BEGINNINGS: Final = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
-_READS: Final = "send a JPEG, PNG, WebP, GIF, BMP or TIFF"
+_DEPTHS: Final = (10, 12, 14, 16, 24, 32)
+"""Bits that cameras and scanners give a value; deeper than 16 is only what 32-bit files can hold."""
+_DECLARED_MAXIMUM: Final = (281, 341)
+"""TIFF 6.0: MaxSampleValue and SMaxSampleValue."""
+
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # images are decoded beside each other; libavif would start a thread a core
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: tuple[int, int] | None = None) -> Image.Image:
@@ -69,7 +72,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: tuple[int, in
 
     Raises:
         EmptyImage: no bytes.
-        UnsupportedImage: not one of `FORMATS`.
+        UnsupportedImage: not one of `contract.formats.FORMATS`.
         ImageTooLarge: the header claims more than `max_pixels`.
         UndecodableImage: cut short, corrupt, without pixels, or animated.
     """
@@ -79,15 +82,18 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: tuple[int, in
 def open_header(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The first half of `decode`: an image whose header alone has been read; its `size` tells what decoding costs."""
     if not data:
-        raise EmptyImage(f"the image is empty (0 bytes): {_READS}")
+        raise EmptyImage(f"the image is empty (0 bytes): {formats.READS}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of size; that is judged here
         try:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = Image.open(io.BytesIO(data), formats=formats.FORMATS)
         except UnidentifiedImageError:
-            if data.startswith(_BEGINNINGS):
+            kind = formats.identify(data[: formats.HEAD])
+            if kind in formats.FORMATS:
                 raise UndecodableImage("the image's header is damaged, or gives it no pixels") from None
-            raise UnsupportedImage(f"this is not an image of a known type: {_READS}") from None
+            if kind:
+                raise UnsupportedImage(formats.advice(kind)) from None
+            raise UnsupportedImage(f"this is not an image of a known type: {formats.READS}") from None
         except Image.DecompressionBombError:
             raise ImageTooLarge(f"the image has more than {max_pixels:,} pixels: send a smaller one") from None
         except Exception as error:  # Pillow's parsers raise whatever broken headers make them raise
@@ -109,10 +115,17 @@ def pixels_of(image: Image.Image, *, at_least: tuple[int, int] | None = None) ->
         try:
             if getattr(image, "is_animated", False) and image.format != "MPO":  # MPO: a phone's JPEG with a preview
                 raise UndecodableImage("the image is animated or has several pages: send one frame of it")
-            orientation = _orientation(image)
+            is_halved = any(
+                ";16" in str(tile[3]) for tile in getattr(image, "tile", ())
+            )  # Pillow reads colours of 16 bits as of 8
+            orientation = _orientation(image)  # may decode the image, after which its tiles are gone
             if at_least:
                 image.draft(None, at_least)
             image.load()
+            if image.mode.startswith(("I", "F")):
+                image = _from_deep(image)
+            elif is_halved and image.mode in {"RGB", "RGBA"}:
+                image = _brightened(image)
             return _upright(_to_rgb(image), orientation)
         except UndecodableImage:
             raise
@@ -152,11 +165,15 @@ def finish(image: Image.Image, height: int, width: int, mode: ResizeMode = "crop
     return resize(pixels_of(image, at_least=(width * _MARGIN, height * _MARGIN)), height, width, mode)
 
 
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Height and width in pixels of an image from `open_header`, as its EXIF orientation turns it."""
+    turned = _orientation(image) in {5, 6, 7, 8}
+    return (image.width, image.height) if turned else (image.height, image.width)
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
-    if image.mode.startswith(("I", "F")):
-        return _from_deep(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -165,16 +182,43 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _from_deep(image: Image.Image) -> Image.Image:
-    """16-bit greyscale (modes I;16 and I) keeps its upper eight bits; float greyscale (F) is taken as 0 to 255."""
-    values = np.asarray(image)
-    if image.mode != "F":
-        values = values >> 8
-    grey = np.nan_to_num(values, copy=False).clip(0, 255).astype(np.uint8)
-    return Image.fromarray(grey).convert("RGB")
+    """Greyscale of more than eight bits (modes I;16, I and F), scaled to eight."""
+    values = np.array(image, np.float32)
+    finite = np.isfinite(values)
+    most = float(values.max(where=finite, initial=0))
+    np.nan_to_num(values, copy=False, posinf=most, neginf=0)
+    if image.mode != "F" or most > 255:
+        values *= 256 / (1 + _maximum(image, most))
+    elif most <= 1:
+        values *= 255
+    return Image.fromarray(values.clip(0, 255, out=values).astype(np.uint8)).convert("RGB")
+
+
+def _maximum(image: Image.Image, most: float) -> float:
+    """The value that is white: declared, else the largest of the smallest depth that holds the image's own maximum."""
+    tags = getattr(image, "tag_v2", {})
+    for tag in _DECLARED_MAXIMUM:
+        said = tags.get(tag, 0)
+        said = max(said) if isinstance(said, tuple) and said else said
+        if isinstance(said, int | float) and said >= max(most, 1):
+            return float(said)
+    bits = next((bits for bits in _DEPTHS if most < 2**bits), _DEPTHS[-1])
+    return float(2**bits - 1)
+
+
+def _brightened(image: Image.Image) -> Image.Image:
+    """An RGB image of 16 bits, of which Pillow has kept the upper eight, scaled by the rule for greyscale."""
+    extrema = cast("tuple[tuple[int, int], ...]", image.getextrema())
+    most = max(high for _, high in extrema[:3])
+    factor = 2**16 / (1 + _maximum(image, most << 8))
+    table = [min(255, int(value * factor)) for value in range(256)]
+    return image.point(table * 3 + list(range(256)) * (len(extrema) - 3))
 
 
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 (upright) to 8; upright where the EXIF data are damaged."""
+    if image.format == "TIFF":
+        return 1  # Pillow turns these itself: their size is upright once the header is read
     try:
         said = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # cameras and editors write whatever they like there, and the image is none the worse for it

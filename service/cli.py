@@ -7,13 +7,13 @@ import glob
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from contract import files, preprocessing, repository
+from contract import files, formats, preprocessing, repository
 from contract.errors import ImageError, UsageError
 
 _BATCH: Final = 64
@@ -85,7 +85,8 @@ def predict(arguments: list[str]) -> int:
     root = chosen.models or Path(os.environ.get("KERNELSCOPE_MODELS") or repository.shipped())
     name = chosen.model or repository.default(list(repository.models(root)))
     of = repository.find(root, name, chosen.version)
-    paths = list(dict.fromkeys(_paths(chosen.images)))
+    unlisted: list[OSError] = []
+    paths = list(dict.fromkeys(_paths(chosen.images, unlisted.append)))
 
     from service.inference.engine import Engine
 
@@ -94,6 +95,9 @@ def predict(arguments: list[str]) -> int:
     labels = of.card.labels
     failed = 0
     with _Answers(as_json=chosen.json, total=len(paths)) as answers:
+        for folder in unlisted:
+            failed += 1
+            answers.error(Path(folder.filename), folder.strerror or str(folder))
         for start in range(0, len(paths), _BATCH):
             some = paths[start : start + _BATCH]
             read = [_read(path, of.card.height, of.card.width, of.card.resize_mode) for path in some]
@@ -109,14 +113,17 @@ def predict(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
-def _paths(words: list[str]) -> Iterator[Path]:
-    """Files, what is in folders, and what patterns match; in order. Raises `UsageError` for one that names nothing."""
+def _paths(words: list[str], on_error: Callable[[OSError], None]) -> Iterator[Path]:
+    """Files, what is in folders, and what patterns match; in order. Raises `UsageError` for one that names nothing.
+
+    A folder in a folder that cannot be listed is told to `on_error`.
+    """
     for word in words:
         path = Path(word)
         if word and path.is_dir():
-            inside = files.images(path)
+            inside = files.images(path, on_error)
             if not inside:
-                raise UsageError(f"{word} holds no images ({' '.join(preprocessing.SUFFIXES)})")
+                raise UsageError(f"{word} holds no images ({' '.join(formats.SUFFIXES)})")
             yield from inside
         elif word and path.is_file():
             yield path
@@ -126,7 +133,7 @@ def _paths(words: list[str]) -> Iterator[Path]:
             matched = sorted(glob.glob(word, recursive=True))
             if not matched:
                 raise UsageError(f"there is no file {word!r}")
-            yield from _paths(matched)
+            yield from _paths(matched, on_error)
 
 
 def _read(path: Path, height: int, width: int, resize_mode: preprocessing.ResizeMode) -> preprocessing.Pixels | str:

@@ -3,12 +3,13 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
-from contract import preprocessing
+from contract import formats, preprocessing
 from contract.errors import EmptyImage, ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
 from tests.support.images import image, png_of_size
 
@@ -69,10 +70,70 @@ def test_cmyk_is_converted() -> None:
     assert red[1] < 15
 
 
-def test_sixteen_bits_keep_their_upper_eight() -> None:
-    deep = (np.arange(64, dtype=np.uint16) * 1024).reshape(8, 8)
-    shallow = (deep >> 8).astype(np.uint8)
-    np.testing.assert_array_equal(preprocessing.read(encoded(Image.fromarray(deep)), 8, 8)[..., 0], shallow)
+@pytest.mark.parametrize(("bits", "most"), [(10, 1023), (12, 4095), (12, 1024), (14, 16383), (16, 65535), (16, 20000)])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_deep_greyscale_is_scaled_by_the_least_depth_that_holds_it(bits: int, most: int, kind: str) -> None:
+    deep = np.linspace(0, most, 64).astype(np.uint16).reshape(8, 8)
+    read = preprocessing.read(encoded(Image.fromarray(deep), kind), 8, 8)
+    np.testing.assert_array_equal(read, np.stack([deep >> bits - 8] * 3, -1))
+
+
+def test_a_tiff_may_declare_what_is_white() -> None:
+    deep = np.array([[0, 500], [1000, 250]], np.uint16)
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[281] = 2000
+    read = preprocessing.read(encoded(Image.fromarray(deep), "TIFF", tiffinfo=tags), 2, 2)
+    np.testing.assert_array_equal(read[..., 0], [[0, 63], [127, 31]])
+    tags[281] = 700  # the image itself has more: that is no maximum
+    read = preprocessing.read(encoded(Image.fromarray(deep), "TIFF", tiffinfo=tags), 2, 2)
+    np.testing.assert_array_equal(read[..., 0], deep >> 2)
+
+
+def png_of_16_bits(colours: np.ndarray) -> bytes:
+    """A PNG of 16 bits a colour, which Pillow does not write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, bands = colours.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[bands], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in colours)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_deep_colours_are_scaled_by_the_same_rule() -> None:
+    colours = np.zeros((2, 2, 3), np.uint16)
+    colours[0, 0], colours[1, 1] = (4000, 2000, 0), (256, 512, 1024)
+    read = preprocessing.read(png_of_16_bits(colours), 2, 2)
+    np.testing.assert_array_equal(read[0, 0], (240, 112, 0))  # 12 bits, of which Pillow leaves the upper four
+    full = np.full((2, 2, 4), 65535, np.uint16)
+    full[0, 0] = (32768, 16384, 0, 65535)
+    np.testing.assert_array_equal(preprocessing.read(png_of_16_bits(full), 2, 2)[0, 0], (128, 64, 0))
+
+
+@pytest.mark.parametrize(
+    ("values", "read"),
+    [
+        ([0.0, 120.0, 255.0], [0, 120, 255]),
+        ([0.0, 0.5, 1.0], [0, 127, 255]),
+        ([0.0, 2048.0, 4095.0], [0, 128, 255]),
+        ([np.nan, 100.0, np.inf], [0, 100, 100]),
+        ([-5.0, 10.0, -np.inf], [0, 10, 0]),
+    ],
+)
+def test_float_tiffs_are_read(values: list[float], read: list[int]) -> None:
+    data = encoded(Image.fromarray(np.array([values], np.float32)), "TIFF")
+    np.testing.assert_array_equal(preprocessing.read(data, 1, 3)[0, :, 0], read)
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(1, (64, 96)), (3, (64, 96)), (6, (96, 64)), (8, (96, 64))])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_the_header_tells_the_size_that_decoding_gives(orientation: int, size: tuple[int, int], kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.new("RGB", (96, 64)), kind, exif=exif)
+    assert preprocessing.upright_size(preprocessing.open_header(data)) == size
+    assert preprocessing.decode(data).size == size[::-1]
 
 
 def test_exif_orientation_is_applied() -> None:
@@ -112,12 +173,13 @@ def test_odd_exif_data_do_not_spoil_an_image(entries: list[tuple[int, int, int, 
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_is_upright(orientation: int) -> None:
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_every_orientation_is_upright(orientation: int, kind: str) -> None:
     """Pillow's own transposition is the yardstick."""
     made = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(2, 4, 3))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = encoded(made, exif=exif)
+    data = encoded(made, kind, exif=exif)
     theirs = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     np.testing.assert_array_equal(np.asarray(preprocessing.decode(data)), np.asarray(theirs))
 
@@ -198,7 +260,7 @@ def test_what_is_no_image_is_refused(data: bytes, error: type[ImageError], says:
     assert 400 <= caught.value.status < 500
 
 
-@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "AVIF"])
 def test_animations_are_refused(kind: str) -> None:
     frames = [Image.new("RGB", (8, 8), (i * 60, 0, 0)) for i in range(3)]
     data = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
@@ -209,7 +271,7 @@ def test_animations_are_refused(kind: str) -> None:
 def test_damage_anywhere_is_an_image_error() -> None:
     """Whatever Pillow raises for broken bytes becomes one of ours."""
     rng = np.random.default_rng(1)
-    for kind in preprocessing.FORMATS:
+    for kind in formats.FORMATS:
         whole = image("green", (24, 24), kind)
         for _ in range(120):
             broken = bytearray(whole)

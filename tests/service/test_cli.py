@@ -27,6 +27,21 @@ def test_predict_as_json_lines(colours: Path, tmp_path: Path) -> None:
     assert {Path(answer["file"]).stem: answer["label"] for answer in answers} == {"blue": "blue", "red": "red"}
 
 
+def test_predict_tells_images_in_a_folder_by_content(colours: Path, tmp_path: Path) -> None:
+    for name in ("a.jpg?w=640", "b", "c.jfif"):
+        (tmp_path / name).write_bytes(image("red", kind="JPEG"))
+    for name in ("._a.jpg", ".b.jpg", "@eaDir/c.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(image("red", kind="JPEG"))
+    (tmp_path / "d.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    done = kernelscope("predict", str(tmp_path), "--models", str(colours), "--json")
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [Path(answer["file"]).name for answer in answers] == ["a.jpg?w=640", "b", "c.jfif", "d.heic"]
+    assert [answer.get("label") for answer in answers] == ["red", "red", "red", None]
+    assert "convert it to JPEG" in answers[3]["error"]
+    assert done.returncode == 1
+
+
 def test_predict_says_what_it_is_unsure_of(tmp_path: Path) -> None:
     colour_bundle(tmp_path / "models", unsure_below=1.0)
     (tmp_path / "red.png").write_bytes(image("red"))

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from io import BytesIO
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypeVar
@@ -20,7 +19,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from PIL import Image
 
-from contract import preprocessing
+from contract import formats, preprocessing
 from contract.errors import DataError, ImageError
 from training.data import cache, memory
 from training.data.split import Decoded, Split
@@ -84,7 +83,7 @@ def _decode_all(
     folder: Path,
 ) -> Decoded:
     if not any(item.is_image for item in items):
-        kinds = " ".join(preprocessing.SUFFIXES)
+        kinds = " ".join(formats.SUFFIXES)
         raise DataError(f"{where} holds no images in class folders: expected train/<class>/*.jpg (one of {kinds})")
     outside: list[str] = []
     if any(item.split == "train" for item in items):
@@ -201,9 +200,8 @@ def _own_size(items: list[Item]) -> tuple[int, int]:
     sizes = []
     for item in items[:: max(1, len(items) // 200)]:
         try:
-            with Image.open(BytesIO(item.read()), formats=preprocessing.FORMATS) as image:
-                sizes.append((image.height, image.width))
-        except Exception:  # noqa: S112 -- an unreadable image is counted and named when it is decoded, not here
+            sizes.append(preprocessing.upright_size(preprocessing.open_header(item.read())))
+        except (ImageError, OSError):  # an unreadable image is counted and named when it is decoded, not here
             continue
     if len(set(sizes)) == 1 and max(sizes[0]) <= _LARGEST_SIDE:
         return sizes[0]

@@ -21,7 +21,7 @@ from typing import IO, Final
 
 import numpy as np
 
-from contract import files, preprocessing
+from contract import files, formats, preprocessing
 from contract.errors import DataError, UsageError
 from training.data import cache
 from training.data.decode import Item, Progress, decode
@@ -207,16 +207,14 @@ def _refuse_climbing(name: str) -> None:
 
 
 def _folder(name: str) -> Item | None:
-    item = _item(f"{name.rstrip('/')}/any{preprocessing.SUFFIXES[0]}", bytes)
+    item = _item(f"{name.rstrip('/')}/any{formats.SUFFIXES[0]}", bytes)
     return replace(item, name=name.rstrip("/"), is_image=False) if item else None
 
 
 def _item(name: str, read: Callable[[], bytes]) -> Item | None:
     """`[...]/train/<class>/[...]/image.jpg`, or `[...]/<class>/image.jpg` where there is no split's folder."""
     path = PurePosixPath(name)
-    if path.suffix.lower() not in preprocessing.SUFFIXES or any(
-        part.startswith((".", "__MACOSX")) for part in path.parts
-    ):
+    if path.suffix.lower() not in formats.SUFFIXES or any(part.startswith((".", "__MACOSX")) for part in path.parts):
         return None
     folders = path.parts[:-1]
     for depth, folder in enumerate(folders[:-1]):
