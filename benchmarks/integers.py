@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contract import bundle
+from contract.session import open_session
 from training import provenance
 from training.data import dataset
 from training.evaluation import evaluate
@@ -42,7 +43,7 @@ def milliseconds(forms: list[bundle.Bundle], images: int, threads: int, runs: in
     """The median over the turns, of each form."""
     card = forms[0].card
     feed = {bundle.INPUT: np.zeros((images, card.height, card.width, 3), np.uint8)}
-    sessions = [evaluate.session(of, threads) for of in forms]
+    sessions = [open_session(of, threads=threads) for of in forms]
     found: list[list[float]] = [[] for _ in forms]
     for _ in range(TURNS):
         for session, times in zip(sessions, found, strict=True):

@@ -56,20 +56,26 @@ class Value(Protocol):
     shape: list[int | str | None]
 
 
-def check_graph(of: Bundle, inputs: Iterable[Value], outputs: Iterable[Value]) -> None:
-    """Raise `BundleError` where a model takes or gives something else than its card says."""
-    card, where = of.card, of.model
-    taken, given = ({value.name: value for value in values} for values in (inputs, outputs))
-    if set(taken) != {INPUT} or PROBABILITIES not in given:
-        raise BundleError(f"{where} must take {INPUT!r} and give {PROBABILITIES!r}")
-    takes = taken[INPUT]
-    if takes.type != "tensor(uint8)" or takes.shape[1:] != [card.height, card.width, 3]:
+def check_graph(
+    bundle: Bundle, inputs: Iterable[Value], outputs: Iterable[Value], required: Iterable[str] = (PROBABILITIES,)
+) -> None:
+    """Raise `BundleError` if a model's inputs or outputs are not what its card says, or lack a required output."""
+    card, where = bundle.card, bundle.model
+    inputs_by_name, outputs_by_name = ({value.name: value for value in values} for values in (inputs, outputs))
+    if set(inputs_by_name) != {INPUT} or PROBABILITIES not in outputs_by_name:
+        raise BundleError(f"{where} must have the input {INPUT!r} and the output {PROBABILITIES!r}")
+    for name in required:
+        if name not in outputs_by_name:
+            raise BundleError(f"{where} has no output {name!r}, which is needed here")
+    images = inputs_by_name[INPUT]
+    if images.type != "tensor(uint8)" or images.shape[1:] != [card.height, card.width, 3]:
         raise BundleError(
-            f"{where} takes {takes.type} {takes.shape}; its card says uint8 (N, {card.height}, {card.width}, 3)"
+            f"{where} takes {images.type} {images.shape}; its card says uint8 (N, {card.height}, {card.width}, 3)"
         )
-    gives = given[PROBABILITIES].shape
-    if isinstance(gives[-1], int) and gives[-1] != len(card.labels):
-        raise BundleError(f"{where} gives {gives[-1]} classes; its card names {len(card.labels)}")
+    shape = outputs_by_name[PROBABILITIES].shape
+    classes = shape[-1] if shape else 0
+    if isinstance(classes, int) and classes != len(card.labels):
+        raise BundleError(f"{where} gives {classes} classes; its card names {len(card.labels)}")
 
 
 def read(folder: Path) -> Bundle:

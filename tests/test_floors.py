@@ -23,7 +23,8 @@ sys.meta_path.insert(0, Absent())
 """
 
 ALLOWED = {
-    "contract": {"contract", "numpy", "PIL"},
+    # onnxruntime: both floors open sessions in one way, and `contract.session` imports it only when one is opened
+    "contract": {"contract", "numpy", "PIL", "onnxruntime"},
     "service": {
         "contract", "service", "numpy", "fastapi", "starlette", "uvicorn", "onnxruntime", "pydantic",
         "pydantic_settings", "prometheus_client", "simplejpeg", "opentelemetry", "rich", "PIL",
@@ -55,6 +56,14 @@ def imports(path: Path) -> set[str]:
 def test_a_floor_imports_what_it_may(floor: str) -> None:
     for path in (ROOT / floor).rglob("*.py"):
         assert imports(path) <= ALLOWED[floor], path
+
+
+def test_onnxruntime_is_imported_by_session_alone_and_only_when_one_is_opened() -> None:
+    users = {path.name for path in (ROOT / "contract").rglob("*.py") if "onnxruntime" in imports(path)}
+    assert users == {"session.py"}
+    modules = [f"contract.{path.stem}" for path in (ROOT / "contract").glob("[a-z]*.py")]
+    done = without({"onnxruntime"}, f"import {', '.join(modules)}")
+    assert done.returncode == 0, done.stderr
 
 
 def test_tensorflow_is_imported_by_export_and_convolution_alone() -> None:

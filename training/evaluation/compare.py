@@ -15,6 +15,7 @@ import onnxruntime
 from contract import bundle
 from contract.errors import UsageError
 from contract.preprocessing import Pixels
+from contract.session import open_session
 from training.data import dataset
 from training.evaluation import evaluate
 from training.evaluation.evaluate import Evaluation
@@ -141,7 +142,7 @@ def mcnemar(first: int, second: int) -> float:
 
 def speed(first: bundle.Bundle, second: bundle.Bundle) -> Speed:
     """Time two bundles in turns, one thread, one image a run."""
-    sessions = [evaluate.session(of, threads=1) for of in (first, second)]
+    sessions = [open_session(of, threads=1) for of in (first, second)]
     feeds = [np.zeros((1, of.card.height, of.card.width, 3), np.uint8) for of in (first, second)]
     turns = [
         [_milliseconds(session, feed) for session, feed in zip(sessions, feeds, strict=True)] for _ in range(_ROUNDS)

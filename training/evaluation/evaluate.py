@@ -16,6 +16,7 @@ from contract import bundle
 from contract.card import Accuracy
 from contract.errors import BundleError, DataError
 from contract.preprocessing import Pixels
+from contract.session import open_session
 from training.data.split import Split
 from training.evaluation.calibrate import Floats, cross_entropy, expected_calibration_error, softmax
 
@@ -78,24 +79,6 @@ class Evaluation:
         )
 
 
-def session(of: bundle.Bundle, threads: int = 0) -> onnxruntime.InferenceSession:
-    """An onnxruntime session on the CPU; 0 threads: one a core.
-
-    Raises:
-        BundleError: the model does not load, or takes or gives something else than its card says.
-    """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    try:
-        made = onnxruntime.InferenceSession(of.model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises classes of its own that share no base but Exception
-        raise BundleError(f"{of.model} does not load: {str(error).splitlines()[0]}") from None
-    bundle.check_graph(of, made.get_inputs(), made.get_outputs())
-    if bundle.LOGITS not in [value.name for value in made.get_outputs()]:
-        raise BundleError(f"{of.model} gives no {bundle.LOGITS!r}, which training needs beside the probabilities")
-    return made
-
-
 def answers(
     of: bundle.Bundle, images: Pixels, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
@@ -104,11 +87,11 @@ def answers(
     Raises:
         BundleError: the model does not load, or answers with what are no numbers.
     """
-    run = session(of)
+    session = open_session(of, outputs=(bundle.LOGITS, bundle.PROBABILITIES))
     outputs = []
     for start in range(0, len(images), _BATCH):
         some = images[start : start + _BATCH]
-        outputs.append(run.run([bundle.LOGITS, bundle.PROBABILITIES], {bundle.INPUT: some}))
+        outputs.append(session.run([bundle.LOGITS, bundle.PROBABILITIES], {bundle.INPUT: some}))
         progress(start + len(some), len(images))
     raw, probabilities = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
     if not np.isfinite(raw).all():
@@ -183,12 +166,12 @@ def wilson(right: int, of: int) -> tuple[float, float]:
 
 def latency(of: bundle.Bundle) -> float:
     """The median time of one image on one thread, in milliseconds."""
-    return _median_seconds(session(of, threads=1), of.card, 1, _LATENCY_RUNS) * 1000
+    return _median_seconds(open_session(of, threads=1), of.card, 1, _LATENCY_RUNS) * 1000
 
 
 def throughput(of: bundle.Bundle) -> float:
     """Images a second in batches of 64 on all cores, by the median run."""
-    return _THROUGHPUT_BATCH / _median_seconds(session(of), of.card, _THROUGHPUT_BATCH, _THROUGHPUT_RUNS)
+    return _THROUGHPUT_BATCH / _median_seconds(open_session(of), of.card, _THROUGHPUT_BATCH, _THROUGHPUT_RUNS)
 
 
 def _median_seconds(run: onnxruntime.InferenceSession, card: bundle.Card, images: int, times: int) -> float:

@@ -17,7 +17,7 @@ import onnx
 from contract import bundle
 from contract.errors import KernelscopeError
 from contract.preprocessing import Pixels
-from training.evaluation import evaluate
+from contract.session import open_session
 from training.evaluation.calibrate import softmax
 from training.loop.trainer import predict
 from training.networks import architectures
@@ -99,7 +99,7 @@ def check_parity(of: bundle.Bundle, model: keras.Model, images: Pixels) -> float
     Raises:
         ExportError: it is not below `PARITY`.
     """
-    session = evaluate.session(of)
+    session = open_session(of)
     worst = 0.0
     for size in PARITY_BATCHES:
         batch = images[np.arange(size) % len(images)]

@@ -7,18 +7,18 @@ each image just as the pupil does, augmentation included.
 
 from __future__ import annotations
 
-import os
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from contract import bundle
+from contract.cpu import cores
 from contract.errors import UsageError
+from contract.session import open_session
 from training.data import sources
 from training.data.augment import Batch
 from training.data.dataset import Dataset
-from training.evaluation import evaluate
 from training.evaluation.calibrate import softmax
 
 SHARE: Final = 0.9
@@ -49,7 +49,7 @@ class Teacher:
                 f"{data.size[0]}x{data.size[1]}: give --size {of.card.height}x{of.card.width}"
             )
         # half of the cores: the network that learns needs the others
-        self._session = evaluate.session(of, threads=max(1, (os.cpu_count() or 1) // 2))
+        self._session = open_session(of, threads=max(1, cores() // 2), outputs=(bundle.LOGITS,))
         self.checksum = sources.sha256(of.model)
 
     def targets(self, images: Batch, one_hot: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -23,15 +23,6 @@ def test_rare_classes_weigh_as_much_in_the_balanced_accuracy(tmp_path: Path) -> 
     assert (score.accuracy, score.balanced_accuracy) == (0.9, 0.75)
 
 
-def test_a_model_that_is_not_what_its_card_says_is_refused(tmp_path: Path) -> None:
-    of = colour_bundle(tmp_path)
-    for wrong, says in (({"labels": ("a", "b")}, "gives 3 classes; its card names 2"), ({"height": 9}, "card says")):
-        card = dataclasses.replace(of.card, **wrong)
-        other = dataclasses.replace(of, card=card)
-        with pytest.raises(BundleError, match=says):
-            evaluate.session(other)
-
-
 def test_a_damaged_or_altered_model_is_not_scored(tmp_path: Path) -> None:
     of = colour_bundle(tmp_path)
     some = Split(np.full((4, 8, 8, 3), RGB["red"], np.uint8), np.zeros(4, np.int64))

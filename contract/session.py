@@ -1,0 +1,56 @@
+"""An onnxruntime session of a bundle, opened in one way by training, evaluation and serving.
+
+onnxruntime is imported when a session is opened, so that everything else in `contract` needs NumPy and Pillow alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from contract.bundle import PROBABILITIES, Bundle, check_graph
+from contract.cpu import cores
+from contract.errors import BundleError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+def open_session(
+    bundle: Bundle,
+    *,
+    threads: int = 0,
+    providers: Sequence[str] = ("CPUExecutionProvider",),
+    spinning: bool = True,
+    outputs: Sequence[str] = (PROBABILITIES,),
+) -> onnxruntime.InferenceSession:
+    """Load a bundle's model and check that it takes and gives what its card says.
+
+    Args:
+        bundle: the bundle.
+        threads: threads for one run; 0 for as many as there are cores, by this process's affinity and cgroup.
+        providers: onnxruntime's execution providers, in order of preference.
+        spinning: whether a thread without work spins for a moment. A server that also decodes images turns it off: a
+            spinning thread takes the core from decoding and from the event loop.
+        outputs: the outputs that the caller needs.
+
+    Returns:
+        The session. Its `run` may be called from several threads, and releases the GIL.
+
+    Raises:
+        BundleError: the model does not load, or its inputs or outputs are not what the card says.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or cores()  # left to itself, onnxruntime ignores a cgroup's limit
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    if not spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(bundle.model, options, providers=list(providers))
+    except Exception as error:  # onnxruntime's exceptions have no common base class but Exception
+        raise BundleError(f"{bundle.model} does not load: {str(error).splitlines()[0]}") from None
+    check_graph(bundle, session.get_inputs(), session.get_outputs(), required=outputs)
+    return session
