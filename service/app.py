@@ -23,7 +23,7 @@ from service.inference.decoder import Decoder
 from service.inference.registry import Registry
 from service.observability import tracing
 from service.observability.metrics import Metrics
-from service.routes import health, open_inference, predict, tensorflow_serving
+from service.routes import health, open_inference, page, predict, tensorflow_serving
 from service.settings import Settings
 from service.state import State
 from service.worker_group import Crew
@@ -75,7 +75,13 @@ def create_app(settings: Settings, crew: Crew) -> FastAPI:
             state.registry.close()
 
     app = FastAPI(
-        title="Kernelscope", description=DESCRIPTION, version=VERSION, lifespan=life, telemetry=tracing.telemetry()
+        title="Kernelscope",
+        description=DESCRIPTION,
+        version=VERSION,
+        lifespan=life,
+        telemetry=tracing.telemetry(),
+        docs_url=None,  # FastAPI's own pages load their scripts from another host: `page` has one that does not
+        redoc_url=None,
     )
     app.state.kernelscope = state
     app.router.routes.append(Lane("/predict", predict.predict))
@@ -83,6 +89,7 @@ def create_app(settings: Settings, crew: Crew) -> FastAPI:
     app.include_router(health.router)
     app.include_router(open_inference.router)
     app.include_router(tensorflow_serving.router)
+    app.include_router(page.router)
     errors.install(app)
     if settings.api_keys:
         app.add_middleware(Keys, settings=settings)

@@ -108,4 +108,4 @@ def test_the_distribution_holds_every_package() -> None:
         for path in (ROOT / floor).rglob("__init__.py")
     }
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    assert set(listed) == {*there, "kernelscope_models"}
+    assert set(listed) == {*there, "kernelscope_examples", "kernelscope_models"}

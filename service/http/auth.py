@@ -14,12 +14,19 @@ from service.settings import Settings
 
 _OPEN = ("/health", "/metrics", "/v2/health")
 """What probes and scrapers ask needs no key."""
+_PAGE = ("/", "/docs")
+_PAGE_FILES = "/web/"
+"""The page itself needs no key: it asks the person for the one that its calls need."""
 
 
 def sent(headers: Headers) -> str:
     """The key that came with a request: `Authorization: Bearer KEY`, or `X-API-Key: KEY`; else empty."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+
+
+def _is_open(path: str) -> bool:
+    return path in _PAGE or path.startswith((*_OPEN, _PAGE_FILES))
 
 
 def _same(left: str, right: str) -> bool:
@@ -45,7 +52,7 @@ class Keys:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on, or answer 401."""
-        if scope["type"] == "http" and not scope["path"].startswith(_OPEN):
+        if scope["type"] == "http" and not _is_open(scope["path"]):
             key = sent(Headers(scope=scope))
             # every key is compared, so that the time says nothing of which one was near
             if not sum(_same(key, one) for one in self._keys):

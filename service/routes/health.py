@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from contract.version import VERSION
@@ -13,6 +14,8 @@ from service.inference.loaded_model import Served
 from service.schemas import ErrorReply, Health, ModelDetail, ModelList, ModelSummary, Probe, RefusedVersion, refused
 
 router = APIRouter()
+
+Version = Annotated[int | None, Query(ge=1, description="a version; the newest if left out")]
 
 
 @router.head("/health/live", include_in_schema=False)
@@ -78,11 +81,11 @@ async def models(request: Request) -> ModelList:
     )
 
 
-@router.get("/models/{name}", tags=["models"], responses=refused(ErrorReply, 401, 404))
-async def model(request: Request, name: str) -> ModelDetail:
-    """A model that is served, and its card."""
+@router.get("/models/{name}", tags=["models"], responses=refused(ErrorReply, 401, 404, 422))
+async def model(request: Request, name: str, version: Version = None) -> ModelDetail:
+    """A version of a model that is served, and its card."""
     here = state.of(request)
-    one = here.registry.get(name)
+    one = here.registry.get(name, version)
     return ModelDetail(**_summary(one, here.registry.default).model_dump(), card=one.card.to_dict())
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.support.models import COLOURS
 
-RGB = {"red": (250, 5, 5), "green": (5, 250, 5), "blue": (5, 5, 250)}
+RGB = {"red": (250, 5, 5), "green": (5, 250, 5), "blue": (5, 5, 250), "grey": (127, 127, 127)}
 
 
 def image(colour: str = "red", size: tuple[int, int] = (8, 8), kind: str = "PNG", mode: str = "RGB") -> bytes:

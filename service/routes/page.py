@@ -1,0 +1,131 @@
+"""The page at `/`, the reference at `/docs`, and the files that both are made of.
+
+Everything comes from this server: no font, script or style of another host is asked for, and a strict
+Content-Security-Policy lets the browser hold to that. All addresses in the files are relative, so that the page works
+under any prefix that a proxy puts before it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+WEB: Final = Path(__file__).resolve().parent.parent / "web"
+"""Where the page's files are."""
+
+_TYPES: Final = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+}
+
+_POLICY: Final = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data: blob:",
+        "connect-src 'self'",
+        "manifest-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+"""Content-Security-Policy Level 3 (W3C): what a page may load, and from where."""
+
+HEADERS: Final = {
+    "content-security-policy": _POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-cache",  # kept, but asked for again each time: an ETag makes that cheap
+}
+
+router = APIRouter(include_in_schema=False)
+
+
+@dataclass(frozen=True)
+class _File:
+    content: bytes
+    content_type: str
+    etag: str
+
+
+@router.head("/")
+@router.get("/")
+async def page(request: Request) -> Response:
+    """The page."""
+    return _answer(request, WEB / "index.html")
+
+
+@router.head("/docs")
+@router.get("/docs")
+async def docs(request: Request) -> Response:
+    """Every call of the REST interface, made from the OpenAPI document."""
+    return _answer(request, WEB / "docs.html")
+
+
+@router.get("/web/examples")
+async def examples() -> JSONResponse:
+    """The example images that come with this package: their names, and their addresses relative to the page."""
+    return JSONResponse(
+        {"examples": [{"name": path.stem, "url": f"web/examples/{path.name}"} for path in _examples().values()]},
+        headers=HEADERS,
+    )
+
+
+@router.head("/web/examples/{name}")
+@router.get("/web/examples/{name}")
+async def example(request: Request, name: str) -> Response:
+    """One of the example images."""
+    return _answer(request, _examples().get(name))
+
+
+@router.head("/web/{path:path}")
+@router.get("/web/{path:path}")
+async def file(request: Request, path: str) -> Response:
+    """One of the files that the page is made of."""
+    return _answer(request, _files().get(path))
+
+
+def _answer(request: Request, path: Path | None) -> Response:
+    """A file, or 304 where the browser has it already. Raises 404 for `None`."""
+    if path is None:
+        raise HTTPException(404)
+    content = _read(path)
+    headers = {**HEADERS, "etag": content.etag}
+    if content.etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(content.content, headers={**headers, "content-type": content.content_type})
+
+
+@cache
+def _read(path: Path) -> _File:
+    content = path.read_bytes()
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()[:12]).decode()
+    return _File(content, _TYPES[path.suffix], f'"{digest}"')
+
+
+@cache
+def _files() -> dict[str, Path]:
+    """The page's files by path: what is not listed here is not served, whatever a request says."""
+    return {path.relative_to(WEB).as_posix(): path for path in sorted(WEB.rglob("*")) if path.suffix in _TYPES}
+
+
+@cache
+def _examples() -> dict[str, Path]:
+    """The example images: `examples/images` in a checkout, `kernelscope_examples` once installed; else none."""
+    home = WEB.parent.parent
+    folders = [folder for folder in (home / "kernelscope_examples", home / "examples" / "images") if folder.is_dir()]
+    return {path.name: path for folder in folders[:1] for path in sorted(folder.iterdir()) if path.suffix == ".png"}

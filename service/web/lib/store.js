@@ -1,0 +1,23 @@
+/** What the parts of the page share: each value has a name, and whoever listens to that name hears of its changes. */
+
+export class Store extends EventTarget {
+  #values = new Map();
+
+  get(name) {
+    return this.#values.get(name);
+  }
+
+  set(name, value) {
+    if (this.#values.get(name) === value) return;
+    this.#values.set(name, value);
+    this.dispatchEvent(new Event(name));
+  }
+
+  /** Call `listener` with the value now, where there is one, and after each change of one of `names`. */
+  follow(names, listener) {
+    const list = [names].flat();
+    const tell = () => listener(...list.map((name) => this.get(name)));
+    for (const name of list) this.addEventListener(name, tell);
+    tell();
+  }
+}
