@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE ?= $(CI)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test lint format requirements bench-serving bench-limits image clean
+.PHONY: help serve train test test-browser lint format requirements bench-serving bench-limits image clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/' | awk -F: '{printf "  make %-14s%s\n", $$1, $$2}'
@@ -19,6 +19,9 @@ train: $(BIN)/.train ## train on CIFAR-10 into out/ (make train ARGS='--data my-
 
 test: $(BIN)/.test ## run every test
 	$(BIN)/pytest $(ARGS)
+
+test-browser: $(BIN)/.test ## run the tests that need Chromium (apt-get install chromium)
+	$(BIN)/pytest tests/browser $(ARGS)
 
 lint: $(BIN)/.test ## ruff and mypy
 	$(BIN)/ruff check .
