@@ -26,7 +26,7 @@ def train() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--data", default="cifar10", metavar="WHERE", help="cifar10, an image folder, an archive of one, or a .npz")
-    add("--recipe", default="fast", metavar="NAME", help="fast (the default), small, best, seed or seed-plus")
+    add("--recipe", default="fast", metavar="NAME", help="fast (the default), small, robust, best, seed or seed-plus")
     add("--output", type=Path, default=Path("out"), metavar="DIR", help="the models folder to publish to (out)")
     add("--name", help="the model's name (that of the data)")
     add("--run", type=Path, metavar="DIR", help="for checkpoints and logs (runs/<name>-<recipe>)")

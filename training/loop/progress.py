@@ -13,7 +13,17 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-COLUMNS = ("epoch", "step", "loss", "accuracy", "validation_loss", "validation_accuracy", "rate", "seconds")
+COLUMNS = (
+    "epoch",
+    "step",
+    "loss",
+    "accuracy",
+    "validation_loss",
+    "validation_accuracy",
+    "validation_jpeg_accuracy",
+    "rate",
+    "seconds",
+)
 Row = dict[str, Any]
 """One epoch: `COLUMNS` and their values."""
 
@@ -90,13 +100,15 @@ class Log:
             csv.DictWriter(file, COLUMNS).writerow(row)
         self._tell(row)
         self.events.flush()
+        jpeg = row.get("validation_jpeg_accuracy")
+        as_jpeg = "" if jpeg is None else f" ({jpeg:.2%} as JPEG)"
         self.console.print(
             f"epoch {row['epoch']:>3}/{epochs}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.2%}  "
-            f"validation {row['validation_accuracy']:.2%}  {row['seconds']:.0f} s",
+            f"validation {row['validation_accuracy']:.2%}{as_jpeg}  {row['seconds']:.0f} s",
             highlight=False,
         )
 
     def _tell(self, row: Row, at: float | None = None) -> None:
         """An epoch's event; of one that is told again, with the time that it would have had without a pause."""
-        for name in COLUMNS[2:]:
+        for name in (name for name in COLUMNS[2:] if row.get(name) is not None):
             self.events.add_scalar(name, row[name], step=row["epoch"], wall_time=at)

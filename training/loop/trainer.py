@@ -20,6 +20,7 @@ from contract.errors import KernelscopeError, UsageError
 from training import provenance
 from training.data.augment import Batch
 from training.data.dataset import Dataset
+from training.data.jpeg import compress
 from training.evaluation.calibrate import cross_entropy
 from training.loop import checkpoint
 from training.loop.batches import Batches
@@ -161,6 +162,8 @@ class _Run:
         self.sums = np.zeros(2)  # loss and accuracy of this epoch so far
         self.done = False
         self.stop = threading.Event()
+        held_out, quality = data.validation.images, recipe.validation_quality
+        self.compressed = compress(held_out[:], [quality] * len(held_out)) if quality else None
         self._take_up(resume)
 
     # --- the loop
@@ -238,15 +241,19 @@ class _Run:
                 raise self._diverged(f"the network's answers are no numbers any more at step {self.step}")
             loss = round(cross_entropy(logits, targets, counts=counts), 6)
             accuracy = round(float(np.average(logits.argmax(1) == targets, weights=counts)), 6)
-            if all((accuracy, -loss) >= (row["validation_accuracy"], -row["validation_loss"]) for row in self.history):
+            jpeg = None
+            if self.compressed is not None:
+                right = predict(self.model, self.compressed).argmax(1) == targets
+                jpeg = round(float(np.average(right, weights=counts)), 6)
+            figures = {"validation_loss": loss, "validation_accuracy": accuracy, "validation_jpeg_accuracy": jpeg}
+            if all((_figure(figures), -loss) >= (_figure(row), -row["validation_loss"]) for row in self.history):
                 self.best = _arrays(self.model.weights)
         row: Row = {
             "epoch": math.ceil(self.step / self.steps_an_epoch),
             "step": self.step,
             "loss": round(float(self.sums[0]) / steps, 6),
             "accuracy": round(float(self.sums[1]) / steps, 6),
-            "validation_loss": loss,
-            "validation_accuracy": accuracy,
+            **figures,
             "rate": round(float(self.recipe.optimiser.rate * self.recipe.schedule.at(self.progress)), 8),
             "seconds": round(self.seconds, 2),
         }
@@ -257,7 +264,7 @@ class _Run:
     def _come_down_if_stalled(self) -> None:
         """Where no epoch was better for as long as patience lasts, let the run end soon, its schedule included."""
         # by accuracy alone: where all are right, the loss goes on falling for as long as one likes
-        figures = [row["validation_accuracy"] for row in self.history]
+        figures = [_figure(row) for row in self.history]
         since = len(figures) - 1 - figures.index(max(figures))
         end = self.history[-1]["epoch"] + max(1, self.patience // 3)
         if self.patience and not self.stalled and since >= self.patience and end < self.epochs:
@@ -336,6 +343,13 @@ class _Run:
     def _diverged(self, what: str) -> KernelscopeError:
         kept = f"; the last good checkpoint is in {self.folder}" if (self.folder / checkpoint.FILE).is_file() else ""
         return KernelscopeError(f"{what}{kept}: lower the learning rate or raise --batch-size")
+
+
+def _figure(row: Row) -> float:
+    """What an epoch is judged by: its accuracy on held-out images, and on these as JPEG where the recipe says so."""
+    jpeg = row.get("validation_jpeg_accuracy")
+    accuracy: float = row["validation_accuracy"]
+    return accuracy if jpeg is None else (accuracy + jpeg) / 2
 
 
 def _draws(model: keras.Model) -> list[Any]:

@@ -19,6 +19,7 @@ from keras import layers, ops
 
 from contract.preprocessing import Pixels
 from training.networks.convolution import Convolution
+from training.networks.normalisation import BatchNorm
 
 Precision = Literal["float32", "mixed_bfloat16"]
 WHITENING: Final = "whitening"
@@ -62,7 +63,7 @@ class Pairs:
                 x = Convolution(  # without a bias: the normalisation's offset is one
                     width, kernel_regularizer=keras.regularizers.L2(self.l2), name=f"conv{pair + 1}{half}"
                 )(x)
-                x = layers.BatchNormalization(name=f"norm{pair + 1}{half}")(x)
+                x = BatchNorm(name=f"norm{pair + 1}{half}")(x)
                 x = layers.ReLU(name=f"relu{pair + 1}{half}")(x)
             x = layers.MaxPooling2D(name=f"pool{pair + 1}")(x)
             if self.dropout:
@@ -93,6 +94,8 @@ class Whitened:
             whitening, where each kernel has its negative beside it, it is ReLU in either case.
         momentum: of the normalisation's running mean and variance.
         scale: what the logits are multiplied by.
+        pool_padding: "valid" drops the last row and column of a plane with an odd side, "same" keeps them.
+        train_whitening_bias: where it is not trained, nothing is computed backwards through the largest planes.
     """
 
     widths: tuple[int, ...] = (64, 256, 256)
@@ -100,6 +103,8 @@ class Whitened:
     activation: Literal["relu", "gelu"] = "relu"
     momentum: float = 0.6
     scale: float = 1 / 9
+    pool_padding: Literal["valid", "same"] = "valid"
+    train_whitening_bias: bool = True
 
     def build(self, size: tuple[int, int], classes: int, *, for_export: bool = False) -> keras.Model:
         """Make a model of (N, height, width, 3) -> logits (N, classes)."""
@@ -108,7 +113,7 @@ class Whitened:
             return Convolution(width, kernel_initializer=Dirac(), name=f"conv{name}")(x)
 
         def norm(x: Any, name: str) -> Any:
-            layer = layers.BatchNormalization(momentum=self.momentum, scale=False, epsilon=1e-5, name=f"norm{name}")
+            layer = BatchNorm(momentum=self.momentum, scale=False, epsilon=1e-5, name=f"norm{name}")
             return layer(x)
 
         def activate(x: Any) -> Any:
@@ -124,15 +129,16 @@ class Whitened:
             24 if stride == 1 else 48, 2 * stride, strides=stride, padding="valid", dtype="float32", name=WHITENING
         )
         x = layers.ReLU()(whitening(x))
-        whitening.kernel.trainable = False  # its bias is trained
+        whitening.kernel.trainable = False
+        whitening.bias.trainable = self.train_whitening_bias
         for group, width in enumerate(self.widths, 1):
             x = conv(x, width, f"{group}a")
             if not for_export:
-                x = activate(norm(layers.MaxPooling2D()(x), f"{group}a"))
+                x = activate(norm(layers.MaxPooling2D(padding=self.pool_padding)(x), f"{group}a"))
             elif self.activation == "relu":  # before the pooling, where it folds, too
-                x = layers.MaxPooling2D()(activate(norm(x, f"{group}a")))
+                x = layers.MaxPooling2D(padding=self.pool_padding)(activate(norm(x, f"{group}a")))
             else:  # GELU falls before it rises: it must see what the pooling has chosen
-                x = activate(layers.MaxPooling2D()(norm(x, f"{group}a")))
+                x = activate(layers.MaxPooling2D(padding=self.pool_padding)(norm(x, f"{group}a")))
             bridge = x
             for half in "bcdefgh"[: self.depth - 1]:
                 x = norm(conv(x, width, f"{group}{half}"), f"{group}{half}")

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from training.data.augment import Affine, Cutout, Draw, Flip, Transform, Translate
+from training.data.augment import Affine, Cutout, Draw, Flip, Jpeg, Transform, Translate
+from training.data.jpeg import compress
 
 
 @pytest.fixture
@@ -15,7 +19,7 @@ def draw(epoch: int = 0, seed: int = 0, n: int = 16) -> Draw:
     return Draw(epoch, np.random.default_rng(seed), np.arange(n) % 2 == 0)
 
 
-ALL: list[Transform] = [Flip(), Flip(alternate=True), Translate(2), Cutout(4), Affine()]
+ALL: list[Transform] = [Flip(), Flip(alternate=True), Translate(2), Cutout(4), Affine(), Jpeg()]
 
 
 @pytest.mark.parametrize("transform", ALL, ids=repr)
@@ -76,3 +80,44 @@ def test_affine_turns_and_shifts_as_far_as_it_says() -> None:
     angle = np.degrees(np.arcsin(np.clip(spread_y / 10, 0, 1)))
     assert angle.max() < 50
     assert angle.max() > 38
+
+
+def test_jpeg_compresses_its_share_of_a_batch() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (400, 16, 16, 3), dtype=np.uint8)
+    changed = (Jpeg(0.25)(images, draw(n=400)) != images).any((1, 2, 3))
+    assert 0.15 < changed.mean() < 0.35
+    assert not (Jpeg(0.0)(images, draw(n=400)) != images).any()
+
+
+def test_jpeg_draws_qualities_from_its_range() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), dtype=np.uint8)
+    found = Jpeg(1.0, 60, 62)(image.repeat(200, 0), draw(n=200))
+    wanted = compress(image.repeat(3, 0), [60, 61, 62])
+    matches = (found[:, None] == wanted).all((2, 3, 4))
+    assert matches.any(1).all()  # each is of one of the three qualities
+    assert matches.any(0).all()  # each of the three is drawn
+
+
+def test_jpeg_keeps_the_dtype(images: np.ndarray) -> None:
+    floats = images.astype(np.float32)
+    compressed = Jpeg(1.0)(floats, draw())
+    assert compressed.dtype == np.float32
+    np.testing.assert_array_equal(compressed, Jpeg(1.0)(images, draw()))
+
+
+@pytest.mark.parametrize("quality", [30, 75, 95])
+def test_compression_is_that_of_pillow_with_subsampled_chroma(quality: int) -> None:
+    ramp = np.linspace(0, 255, 24).astype(np.uint8)
+    image = np.stack([*np.meshgrid(ramp, ramp[::-1]), np.full((24, 24), 90, np.uint8)], axis=-1)
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality, subsampling="4:2:0")
+    with Image.open(file) as decoded:
+        theirs = np.asarray(decoded).astype(int)
+    apart = np.abs(compress(image[None], [quality])[0].astype(int) - theirs)
+    assert apart.max() <= 8  # the two are of different builds of libjpeg-turbo
+    assert apart.mean() < 1.5
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality, subsampling="4:4:4")
+    with Image.open(file) as decoded:
+        whole_chroma = np.asarray(decoded).astype(int)
+    assert np.abs(whole_chroma - theirs).mean() > apart.mean()

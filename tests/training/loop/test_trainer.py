@@ -18,7 +18,8 @@ from tests.support.images import class_folder
 from tests.support.models import colour_bundle
 from tests.support.recipes import TINY
 from training import optimisers
-from training.data import dataset
+from training.data import augment, dataset
+from training.data.jpeg import compress
 from training.data.split import Split
 from training.loop import batches, checkpoint, trainer
 from training.networks import architectures
@@ -80,8 +81,9 @@ def test_a_seed_repeats_and_another_differs(tmp_path: Path, images: dataset.Data
         TINY,
         dataclasses.replace(TINY, averaging=optimisers.MovingAverage),
         dataclasses.replace(TINY, network=architectures.Pairs((8, 8), dropout=(0.3, 0.3)), optimiser=optimisers.Adam()),
+        dataclasses.replace(TINY, augmentation=(augment.Translate(1), augment.Jpeg()), validation_quality=75),
     ],
-    ids=["lookahead", "moving average", "dropout"],
+    ids=["lookahead", "moving average", "dropout", "jpeg"],
 )
 def test_a_run_that_is_stopped_and_resumed_ends_as_the_whole_one(
     tmp_path: Path, images: dataset.Dataset, monkeypatch: pytest.MonkeyPatch, recipe: Recipe
@@ -115,6 +117,23 @@ def test_the_best_epoch_is_what_stays(tmp_path: Path, images: dataset.Dataset) -
     assert accuracies[-1] < max(accuracies)
     answers = trainer.predict(trained.model, images.validation.images).argmax(1)
     assert (answers == images.validation.targets).mean() == pytest.approx(max(accuracies))
+
+
+def test_epochs_are_judged_as_jpeg_too(tmp_path: Path, images: dataset.Dataset) -> None:
+    """The best epoch is the one with the best mean of both accuracies, and its weights are what stays."""
+    recipe = dataclasses.replace(TINY, averaging=None, schedule=_Spoiling(), validation_quality=20)
+    trained = train(tmp_path, images, recipe, epochs=6)
+    figures = [(row["validation_accuracy"], row["validation_jpeg_accuracy"]) for row in trained.history]
+    assert figures[-1] < max(figures)
+    held_out = images.validation
+    accuracies = [
+        (trainer.predict(trained.model, pixels).argmax(1) == held_out.targets).mean()
+        for pixels in (held_out.images, compress(held_out.images, [20] * len(held_out)))
+    ]
+    assert np.mean(accuracies) == pytest.approx(max(map(np.mean, figures)))
+    with (tmp_path / "log.csv").open() as file:
+        logged = [float(row["validation_jpeg_accuracy"]) for row in csv.DictReader(file)]
+    assert logged == [jpeg for _, jpeg in figures]
 
 
 def test_a_stalled_run_comes_down_and_ends(tmp_path: Path, images: dataset.Dataset) -> None:
