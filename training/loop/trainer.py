@@ -28,6 +28,7 @@ from training.loop.distillation import Teacher
 from training.loop.progress import Log, Row
 from training.loop.signals import set_by_signals
 from training.networks import architectures
+from training.networks.normalisation import limit_momentum
 from training.recipes import Recipe
 
 CHECKPOINT_SECONDS: Final = 60.0
@@ -146,6 +147,7 @@ class _Run:
         self.batches = Batches(data, recipe.augmentation, self.batch_size, self.seed, self.teacher)
         self.steps_an_epoch = self.batches.an_epoch
         architectures.whiten(self.model, data.train.images)
+        limit_momentum(self.model, self.epochs * self.steps_an_epoch)
         self.optimiser = recipe.optimiser.make()
         self.optimiser.build(self.model.trainable_variables)
         self.model.compile(

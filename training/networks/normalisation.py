@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import keras
+
+_MEMORIES: Final = 40
+"""How many times the running statistics' memory fits into a run, at least."""
+_LEAST_MOMENTUM: Final = 0.5
+"""Statistics of a single batch are too noisy, however short a run is."""
 
 
 @keras.saving.register_keras_serializable("kernelscope")
@@ -32,3 +37,19 @@ class BatchNorm(keras.layers.BatchNormalization):  # type: ignore[misc]  # keras
         for variable, value in zip((self.moving_mean, self.moving_variance), found, strict=True):
             variable.assign(variable * self.momentum + value * (1 - self.momentum))
         return made.y
+
+
+def limit_momentum(model: keras.Model, steps: int) -> None:
+    """Lower the momentum of every batch normalisation whose running statistics remember too much for a short run.
+
+    With momentum m, the statistics remember about 1 / (1 - m) steps. A run of a few hundred steps at 0.99 would end
+    with the statistics of weights that are long gone, and answer at chance.
+
+    Args:
+        model: not yet compiled; changed in place.
+        steps: of the whole run; the memory becomes a fortieth of it at most.
+    """
+    highest = max(_LEAST_MOMENTUM, 1 - _MEMORIES / steps)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = min(layer.momentum, highest)

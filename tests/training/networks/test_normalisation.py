@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training.networks.normalisation import BatchNorm
+from training.networks.architectures import Pairs
+from training.networks.normalisation import BatchNorm, limit_momentum
 
 
 @pytest.mark.parametrize("scale", [False, True])
@@ -51,3 +52,11 @@ def test_bfloat16_keeps_its_statistics_in_float32() -> None:
     assert layer(x, training=True).dtype == tf.bfloat16
     np.testing.assert_allclose(layer.moving_mean, np.mean(rounded, (0, 1, 2)), rtol=1e-4)
     np.testing.assert_allclose(layer.moving_variance, np.var(rounded, (0, 1, 2)), rtol=0.02)
+
+
+@pytest.mark.parametrize(("steps", "momentum"), [(10, 0.5), (400, 0.9), (100_000, 0.99)])
+def test_statistics_remember_no_more_than_a_part_of_a_run(steps: int, momentum: float) -> None:
+    model = Pairs((4,)).build((8, 8), 2)
+    limit_momentum(model, steps)
+    found = [layer.momentum for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert found == pytest.approx([momentum] * 2)
