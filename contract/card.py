@@ -109,6 +109,21 @@ class Unsure:
 
 
 @dataclass(frozen=True)
+class Corruptions:
+    """Accuracy on corrupted images (Hendrycks and Dietterich 2019, arXiv:1903.12261).
+
+    Attributes:
+        split: the split that the images are from.
+        images: how many there were.
+        accuracy: fraction classified correctly, by corruption; `clean` is that of the same images as they are.
+    """
+
+    split: str
+    images: Count
+    accuracy: dict[str, Share] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Accuracy:
     """How well a model does on labelled images.
 
@@ -123,7 +138,10 @@ class Accuracy:
         uncalibrated_error: the same at temperature 1.
         per_class: recall by label.
         confusion: images by class (rows) and prediction (columns); empty beyond a hundred classes.
+        above_chance: whether the model is better than guessing among its classes, by the lower end of a 95 % interval
+            of its balanced accuracy.
         unsure: what the rejection threshold rejects.
+        corruptions: accuracy on corrupted images.
     """
 
     split: str | None = None
@@ -136,7 +154,9 @@ class Accuracy:
     uncalibrated_error: Share | None = None
     per_class: dict[str, Share] = field(default_factory=dict)
     confusion: tuple[tuple[Count, ...], ...] = ()
+    above_chance: bool | None = None
     unsure: Unsure | None = None
+    corruptions: Corruptions | None = None
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,19 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from contract import repository
+from contract.card import Accuracy
 from contract.errors import UsageError
 from contract.typed_json import encode
 from training import parsers
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -73,6 +79,7 @@ def train(arguments: list[str]) -> int:
         again = shlex.join(["kernelscope", "train", *(a for a in arguments if a != "--resume"), "--resume"])
         console.print(f"\n{stopped}; to go on:\n  {again}", highlight=False, markup=False, soft_wrap=True)
         return stopped.exit_code
+    _warn_of_chance(console, made.card.accuracy, len(made.card.labels))
     accuracy = made.card.accuracy
     console.print(
         f"[green]{accuracy.accuracy:.2%}[/] of {accuracy.images:,} {accuracy.split} images right; "
@@ -95,7 +102,7 @@ def evaluate(arguments: list[str]) -> int:
 
     from contract import bundle
     from training.data import dataset
-    from training.evaluation import evaluate
+    from training.evaluation import corruptions, evaluate
     from training.loop.progress import counting
 
     of = bundle.read(chosen.bundle)
@@ -105,9 +112,14 @@ def evaluate(arguments: list[str]) -> int:
     name, split = dataset.choose(images, chosen.split, of.card)
     with counting(Console(stderr=True), f"the {name} split") as progress:
         score = evaluate.evaluate(of, split, name, progress)
+    accuracy = score.describe()
+    if chosen.corruptions:
+        with counting(Console(stderr=True), "corrupted images") as progress:
+            accuracy = replace(accuracy, corruptions=corruptions.measure(of, split, name, progress=progress))
     if chosen.json:
-        print(json.dumps(encode(score.describe())))
+        print(json.dumps(encode(accuracy)))
         return 0
+    _warn_of_chance(console, accuracy, len(of.card.labels))
     low, high = score.interval
     console.print(
         f"[bold]{score.accuracy:.2%}[/] of {score.images:,} images of the {name} split right "
@@ -135,6 +147,11 @@ def evaluate(arguments: list[str]) -> int:
             escape(label), f"{score.per_class[label]:.1%}" if label in score.per_class else "no images", taken
         )
     console.print(table)
+    if accuracy.corruptions:
+        table = Table(f"{accuracy.corruptions.images:,} images", "right", box=None)
+        for kind, right in accuracy.corruptions.accuracy.items():
+            table.add_row(kind, f"{right:.1%}")
+        console.print(table)
     return 0
 
 
@@ -206,6 +223,7 @@ def quantize(arguments: list[str]) -> int:
         chosen.unknown,
         command=_command("quantize", arguments),
     )
+    _warn_of_chance(console, made.card.accuracy, len(made.card.labels))
     accuracy, cost = made.card.accuracy, made.card.cost
     console.print(
         f"[green]{accuracy.accuracy:.2%}[/] of {accuracy.images:,} {accuracy.split} images right; "
@@ -215,6 +233,14 @@ def quantize(arguments: list[str]) -> int:
         soft_wrap=True,
     )
     return 0
+
+
+def _warn_of_chance(console: Console, accuracy: Accuracy, classes: int) -> None:
+    from training.export import report
+
+    warning = report.chance(accuracy, classes)
+    if warning:
+        console.print(f"[yellow]{warning}[/]", highlight=False, soft_wrap=True)
 
 
 def _command(name: str, arguments: list[str]) -> str:

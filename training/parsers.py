@@ -85,6 +85,11 @@ def evaluate() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("bundle", type=Path, help="a folder models/<name>/<version>")
     _add_images(parser)
+    add(
+        "--corruptions",
+        action="store_true",
+        help="also on the same images as JPEG of quality 75 and 50, blurred, noisy and brighter (10,000 at most)",
+    )
     return parser
 
 

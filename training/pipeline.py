@@ -19,7 +19,7 @@ from contract.errors import KernelscopeError
 from contract.preprocessing import ResizeMode
 from training import provenance
 from training.data import dataset, sources
-from training.evaluation import calibrate, evaluate, ood
+from training.evaluation import calibrate, corruptions, evaluate, ood
 from training.export import report, to_onnx
 from training.loop import checkpoint, trainer
 from training.loop.progress import Row, counting
@@ -166,7 +166,9 @@ def _publish(
         split, of = (images.test, "test") if images.test else (held_out, "validation")
         with counting(console, f"the {of} split") as progress:
             score = evaluate.evaluate(draft, split, of, progress)
-        accuracy = dataclasses.replace(score.describe(), unsure=doubt.describe())
+        with counting(console, "corrupted images") as progress:
+            corrupted = corruptions.measure(draft, split, of, progress=progress)
+        accuracy = dataclasses.replace(score.describe(), unsure=doubt.describe(), corruptions=corrupted)
         card = dataclasses.replace(card, cost=cost, accuracy=accuracy)
         made = to_onnx.write(proto, card, staged)
         report.write(made, score, split.images, history)

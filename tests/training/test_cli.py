@@ -172,9 +172,20 @@ def test_it_is_served(made: bundle.Bundle, place: Path, serve: Callable[..., Ser
 def test_evaluating_prints_what_the_card_says(made: bundle.Bundle, place: Path) -> None:
     done = kernelscope(place, "evaluate", str(made.folder), "--data", "colours", "--json")
     assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == encode(dataclasses.replace(made.card.accuracy, unsure=None, corruptions=None))
+    done = kernelscope(place, "evaluate", str(made.folder), "--data", "colours", "--json", "--corruptions")
     assert json.loads(done.stdout) == encode(dataclasses.replace(made.card.accuracy, unsure=None))
-    shown = kernelscope(place, "evaluate", str(made.folder), "--data", "colours")
+    shown = kernelscope(place, "evaluate", str(made.folder), "--data", "colours", "--corruptions")
     assert f"{made.card.accuracy.accuracy:.2%} of 39 images" in shown.stdout
+    found = made.card.accuracy.corruptions
+    assert found is not None
+    assert found.images == 39
+    assert re.findall(r"^ (clean|JPEG 75|JPEG 50|blur|noise|brightness) +\d", shown.stdout, re.MULTILINE) == list(
+        found.accuracy
+    )
+    for kind in found.accuracy:
+        assert f"| {kind} | {found.accuracy[kind]:.1%} |" in (made.folder / "README.md").read_text()
+        assert f"<td>{kind}</td>" in (made.folder / "report" / "report.html").read_text()
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(place: Path) -> None:

@@ -62,6 +62,11 @@ class Evaluation:
     logits: npt.NDArray[np.float32]
     probabilities: Floats
 
+    @property
+    def above_chance(self) -> bool:
+        """Whether the balanced accuracy's interval lies above what guessing among the classes would reach."""
+        return wilson(round(self.balanced_accuracy * self.images), self.images)[0] > 1 / len(self.confusion)
+
     def describe(self) -> Accuracy:
         """For a card: fractions rounded to a hundredth of a percent, and no confusion matrix beyond 100 classes."""
         matrix = self.confusion.tolist() if len(self.confusion) <= _CONFUSION_CLASSES else []
@@ -76,6 +81,7 @@ class Evaluation:
             uncalibrated_error=round(self.uncalibrated_error, 4),
             per_class={label: round(recall, 4) for label, recall in self.per_class.items()},
             confusion=tuple(tuple(row) for row in matrix),
+            above_chance=self.above_chance,
         )
 
 

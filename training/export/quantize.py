@@ -34,7 +34,7 @@ from contract.preprocessing import Pixels
 from training import provenance
 from training.data import dataset
 from training.data.split import Split
-from training.evaluation import compare, evaluate, ood
+from training.evaluation import compare, corruptions, evaluate, ood
 from training.export import report, to_onnx
 from training.loop.progress import counting
 
@@ -216,7 +216,9 @@ def run(
             unsure_below=doubt.threshold,
             cost=cost,
             training=dataclasses.replace(card.training, quantised_by=command),
-            accuracy=dataclasses.replace(score.describe(), unsure=doubt.describe()),
+            accuracy=dataclasses.replace(
+                score.describe(), unsure=doubt.describe(), corruptions=corruptions.measure(draft, split, which)
+            ),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         report.write(to_onnx.write(proto, card, staged), score, split.images, [])

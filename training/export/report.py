@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from contract import bundle
-from contract.card import Card, Cost, Data, Layer, Training
+from contract.card import Accuracy, Card, Corruptions, Cost, Data, Layer, Training
 from contract.preprocessing import Pixels
 from training.evaluation.calibrate import reliability, softmax
 from training.evaluation.evaluate import Evaluation
@@ -66,12 +66,14 @@ def html(card: Card, score: Evaluation, images: list[str]) -> str:
         ("Does it know how sure it is?", _image("reliability") + _paragraphs(_doubt(card)), True),
         ("What it takes for what", _image("confusion"), True),
         ("Class by class", _per_class(card.labels, score), True),
+        ("On corrupted images", _corrupted(card), card.accuracy.corruptions is not None),
         ("The worst mistakes", _image("mistakes"), "mistakes" in images),
         ("Layer by layer", _layers(cost.layers), bool(cost.layers)),
         ("Where it comes from", _table(("", ""), _facts(card.data, card.training, cost), "facts"), True),
     ]
     return _PAGE.substitute(
         title=escape(card.name),
+        chance=_paragraphs([chance(card.accuracy, len(card.labels))]),
         summary=escape(
             f"Sorts images of {card.width}×{card.height} pixels into {len(card.labels)} classes. {_made(card)}"
         ),
@@ -101,6 +103,32 @@ def _per_class(labels: tuple[str, ...], score: Evaluation) -> str:
         for i, label in enumerate(labels)
     ]
     return _table(("class", "images", "of them answered right (recall)", "of its answers right (precision)"), rows)
+
+
+def _corrupted(card: Card) -> str:
+    found = card.accuracy.corruptions
+    if found is None:
+        return ""
+    rows = [(kind, f"{accuracy:.1%}") for kind, accuracy in found.accuracy.items()]
+    return _paragraphs([_corruption_note(found)]) + _table(("images", "answered right"), rows)
+
+
+def _corruption_note(found: Corruptions) -> str:
+    return (
+        f"The same {found.images:,} images of the {found.split} split, clean and corrupted: JPEG of quality 75 and 50, "
+        "and Gaussian blur, Gaussian noise and brightness of severity 3 of 5 (Hendrycks and Dietterich 2019, "
+        "arXiv:1903.12261)."
+    )
+
+
+def chance(accuracy: Accuracy, classes: int) -> str:
+    """A sentence on a model that cannot be told from guessing; empty for any other."""
+    if accuracy.above_chance is not False:
+        return ""
+    return (
+        f"No better than chance: guessing among {classes} classes is right in {1 / classes:.1%}, and a balanced "
+        f"accuracy of {accuracy.balanced_accuracy:.1%} on {accuracy.images:,} images cannot be told from that."
+    )
 
 
 def _layers(layers: tuple[Layer, ...]) -> str:
@@ -150,7 +178,7 @@ td, th { padding: .2rem .8rem .2rem 0; text-align: left; border-bottom: 1px soli
 .figures td:not(:first-child) { font-variant-numeric: tabular-nums; }
 .facts td:first-child { white-space: nowrap; } .facts td { overflow-wrap: anywhere; }
 </style></head><body>
-<h1>$title</h1><p>$summary</p><div class="tiles">$tiles</div>
+<h1>$title</h1><p>$summary</p>$chance<div class="tiles">$tiles</div>
 $sections
 </body></html>
 """)
@@ -172,11 +200,13 @@ def markdown(card: Card) -> str:
         f"{accuracy.calibration_error:.2%} (before the temperature of {card.temperature}: "
         f"{accuracy.uncalibrated_error:.2%}).",
         "",
+        *([f"**{warning}**", ""] if (warning := chance(accuracy, len(card.labels))) else []),
         *_doubt(card),
         "| class | answered right |",
         "|---|---|",
         *(f"| {label} | {share:.1%} |" for label, share in accuracy.per_class.items()),
         "",
+        *_corrupted_lines(card),
         "| | |",
         "|---|---|",
         *(f"| {key} | {value} |" for key, value in _facts(data, training, cost)),
@@ -184,6 +214,14 @@ def markdown(card: Card) -> str:
         f"{_made(card, '`')}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _corrupted_lines(card: Card) -> list[str]:
+    found = card.accuracy.corruptions
+    if found is None:
+        return []
+    rows = [f"| {kind} | {accuracy:.1%} |" for kind, accuracy in found.accuracy.items()]
+    return [_corruption_note(found), "", "| images | answered right |", "|---|---|", *rows, ""]
 
 
 def _doubt(card: Card) -> list[str]:

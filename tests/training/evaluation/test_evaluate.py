@@ -8,10 +8,10 @@ import pytest
 
 from contract.errors import BundleError
 from tests.support.images import RGB
-from tests.support.models import colour_bundle, damaged_bundle
+from tests.support.models import COLOURS, colour_bundle, damaged_bundle
 from training.data.split import Split
 from training.evaluation import evaluate
-from training.export import plots
+from training.export import plots, report
 
 
 def test_rare_classes_weigh_as_much_in_the_balanced_accuracy(tmp_path: Path) -> None:
@@ -21,6 +21,21 @@ def test_rare_classes_weigh_as_much_in_the_balanced_accuracy(tmp_path: Path) -> 
     images = np.stack([np.full((8, 8, 3), RGB[colour], np.uint8) for colour in shown])
     score = evaluate.evaluate(of, Split(images, labels), "test")
     assert (score.accuracy, score.balanced_accuracy) == (0.9, 0.75)
+
+
+@pytest.mark.parametrize(("right", "above"), [(0, False), (4, False), (30, True)])
+def test_a_model_at_chance_is_told(tmp_path: Path, right: int, above: bool) -> None:
+    """Four of ten are no more than chance may bring with three classes; thirty of thirty are."""
+    of = colour_bundle(tmp_path)
+    count = max(10, right)
+    targets = np.arange(count) % 3
+    shown = [COLOURS[(target + (place >= right)) % 3] for place, target in enumerate(targets)]
+    images = np.stack([np.full((8, 8, 3), RGB[colour], np.uint8) for colour in shown])
+    accuracy = evaluate.evaluate(of, Split(images, targets), "test").describe()
+    assert accuracy.above_chance is above
+    assert report.chance(accuracy, 3).startswith("No better than chance") is not above
+    card = dataclasses.replace(of.card, accuracy=accuracy)
+    assert ("No better than chance: guessing among 3 classes" in report.markdown(card)) is not above
 
 
 def test_a_damaged_or_altered_model_is_not_scored(tmp_path: Path) -> None:
