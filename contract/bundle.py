@@ -2,6 +2,7 @@
 
     model.onnx   input `images`: uint8 (N, H, W, 3) RGB; outputs `probabilities` and `logits`: float32 (N, classes).
                  Scaling, normalisation and temperature are inside the graph. `metadata_props["card"]` holds the card.
+    float32.onnx beside an int8 model its float32 form, with the same inputs and outputs, for looking inside; optional
     card.json    the card, for programs
     README.md    the card, for people
 
@@ -19,9 +20,22 @@ from typing import Final, Protocol
 from contract.card import Card
 from contract.errors import BundleError, BundleNotFound
 
-__all__ = ["CARD", "INPUT", "LOGITS", "MODEL", "PROBABILITIES", "README", "Bundle", "Card", "check_graph", "read"]
+__all__ = [
+    "CARD",
+    "FLOAT32",
+    "INPUT",
+    "LOGITS",
+    "MODEL",
+    "PROBABILITIES",
+    "README",
+    "Bundle",
+    "Card",
+    "check_graph",
+    "read",
+]
 
 MODEL: Final = "model.onnx"
+FLOAT32: Final = "float32.onnx"
 CARD: Final = "card.json"
 README: Final = "README.md"
 INPUT: Final = "images"
@@ -40,6 +54,14 @@ class Bundle:
     def model(self) -> Path:
         """Where `model.onnx` is."""
         return self.folder / MODEL
+
+    @property
+    def float32(self) -> Path | None:
+        """The float32 form of the model: `model.onnx` itself, or what stands beside an int8 one; None if neither."""
+        if self.card.cost.dtype == "float32":
+            return self.model
+        twin = self.folder / FLOAT32
+        return twin if twin.is_file() else None
 
     @property
     def version(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ from training.loop.progress import counting
 CALIBRATION_IMAGES: Final = 512
 LARGEST_LOSS: Final = 0.002
 """The accuracy that may be lost on held-out images."""
+LARGEST_TWIN: Final = 32 * 2**20
+"""Bytes: a float32 model that is larger is not kept beside the int8 one."""
 LEAST_GAIN: Final = 2.0
 """How many times as fast as float32 it must be."""
 _BATCH: Final = 64
@@ -126,7 +129,9 @@ def convert(of: bundle.Bundle, images: Pixels, form: Form = FORMS[0], *, seed: i
             op_types_to_quantize=["Conv", "MaxPool", "MatMul", "Gemm"],
             nodes_to_exclude=convolutions[: form.kept],
         )
-        return onnx.load(made)
+        proto = onnx.load(made)
+    to_onnx.tidy(proto)
+    return proto
 
 
 def measure(before: bundle.Bundle, accuracy: float, after: bundle.Bundle, split: Split) -> Gain:
@@ -166,6 +171,8 @@ def run(
     command: str = "kernelscope quantize",
 ) -> bundle.Bundle:
     """Quantise a bundle, check and score it, and publish it as another version of the same model.
+
+    The float32 model stays beside the int8 one, for looking inside, unless it is larger than `LARGEST_TWIN`.
 
     Args:
         of: a float32 bundle.
@@ -222,6 +229,8 @@ def run(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         report.write(to_onnx.write(proto, card, staged), score, split.images, [])
+        if of.model.stat().st_size <= LARGEST_TWIN:
+            shutil.copyfile(of.model, staged / bundle.FLOAT32)
         console.print(
             f"{gain.speed:.2f} times as fast, validation accuracy {gain.before:.2%} before, {gain.after:.2%} after"
             f"{'; the first convolution stays in float32' if form.kept else ''}",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,8 @@ from training.networks import architectures
 
 OPSET: Final = 17
 """tf2onnx writes 18, too, but there it does not move a transposition past a maximum."""
+BATCH: Final = "batch"
+"""The name of the batch dimension of every input and output."""
 PARITY: Final = 1e-4
 """The largest difference in probability between Keras and onnxruntime that passes."""
 PARITY_BATCHES: Final = (1, 7, 64)
@@ -68,8 +71,43 @@ def convert(model: keras.Model, temperature: float) -> onnx.ModelProto:
 
     proto: onnx.ModelProto
     proto, _ = tf2onnx.convert.from_function(graph, input_signature=signature, opset=OPSET)
+    tidy(proto)
     check_graph(proto)
     return proto
+
+
+def tidy(proto: onnx.ModelProto) -> None:
+    """Name the first dimension of inputs and outputs `BATCH`; drop operator sets and shapes that nothing needs.
+
+    Converters give each tensor's batch dimension a name of its own, and list operator sets that no node is from. Shapes
+    of what lies between are inferred anew by whoever loads the graph.
+
+    Args:
+        proto: changed in place.
+    """
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = BATCH
+    del proto.graph.value_info[:]
+    used = {_domain(node) for node in _nodes(proto)}
+    needed = [one for one in proto.opset_import if _domain(one) in used]
+    del proto.opset_import[:]
+    proto.opset_import.extend(needed)
+
+
+def _domain(of: onnx.NodeProto | onnx.OperatorSetIdProto) -> str:
+    """The operator set's name; that of the standard operators may be written as nothing or as `ai.onnx`."""
+    return "" if of.domain == "ai.onnx" else str(of.domain)
+
+
+def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """All nodes, those of subgraphs (the branches of an If, the body of a Loop) and of functions included."""
+    waiting = [*proto.graph.node, *(node for function in proto.functions for node in function.node)]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for attribute in node.attribute:
+            for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+                waiting.extend(graph.node)
 
 
 def check_graph(proto: onnx.ModelProto) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from rich.console import Console
 
@@ -107,6 +108,36 @@ def test_what_is_worth_it_is_published_and_what_is_not_is_not(
     assert repository.models(place / "models") == {"colours": [1, 2]}
     with pytest.raises(UsageError, match="is int8"):
         quantize.run(version, str(place / "colours"), place / "models", console)
+
+
+def test_the_float32_form_stays_beside_the_int8_one_unless_it_is_large(
+    made: bundle.Bundle, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantize, "measure", lambda *_: quantize.Gain(0.9, 0.9, 3.0))
+    int8 = quantize.run(made, str(place / "colours"), tmp_path, Console(file=io.StringIO()))
+    assert made.float32 == made.model
+    assert int8.float32 == int8.folder / "float32.onnx"
+    assert int8.float32.read_bytes() == made.model.read_bytes()
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    exact, rounded = (
+        onnxruntime.InferenceSession(path).run([bundle.LOGITS, bundle.PROBABILITIES], {bundle.INPUT: images})
+        for path in (int8.float32, int8.model)
+    )
+    np.testing.assert_allclose(exact[1], rounded[1], atol=0.2)
+    monkeypatch.setattr(quantize, "LARGEST_TWIN", 1000)
+    alone = quantize.run(made, str(place / "colours"), tmp_path, Console(file=io.StringIO()))
+    assert alone.float32 is None
+
+
+def test_graphs_are_tidy(made: bundle.Bundle) -> None:
+    """One name for the batch dimension, and no operator set that no node is from."""
+    images = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
+    for proto in (onnx.load(made.model), quantize.convert(made, images)):
+        values = (*proto.graph.input, *proto.graph.output)
+        assert [value.type.tensor_type.shape.dim[0].dim_param for value in values] == ["batch"] * 3
+        assert b"unk__" not in proto.SerializeToString()
+        assert {one.domain for one in proto.opset_import} == {node.domain for node in proto.graph.node}
+        onnx.checker.check_model(proto, full_check=True)
 
 
 def test_other_data_than_it_was_trained_on_are_refused(made: bundle.Bundle, place: Path, tmp_path: Path) -> None:
