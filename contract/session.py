@@ -23,6 +23,7 @@ def open_session(
     providers: Sequence[str] = ("CPUExecutionProvider",),
     spinning: bool = True,
     outputs: Sequence[str] = (PROBABILITIES,),
+    content: bytes | None = None,
 ) -> onnxruntime.InferenceSession:
     """Load a bundle's model and check that it takes and gives what its card says.
 
@@ -33,6 +34,7 @@ def open_session(
         spinning: whether a thread without work spins for a moment. A server that also decodes images turns it off: a
             spinning thread takes the core from decoding and from the event loop.
         outputs: the outputs that the caller needs.
+        content: the model file's bytes, where the caller has read them; else they are read here.
 
     Returns:
         The session. Its `run` may be called from several threads, and releases the GIL.
@@ -49,8 +51,13 @@ def open_session(
     if not spinning:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = onnxruntime.InferenceSession(bundle.model, options, providers=list(providers))
+        session = onnxruntime.InferenceSession(content or bundle.model, options, providers=list(providers))
     except Exception as error:  # onnxruntime's exceptions have no common base class but Exception
-        raise BundleError(f"{bundle.model} does not load: {str(error).splitlines()[0]}") from None
+        raise BundleError(f"{bundle.model} does not load: {first_line(error)}") from None
     check_graph(bundle, session.get_inputs(), session.get_outputs(), required=outputs)
     return session
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, of which onnxruntime's have many; its class where it has no message."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,4 +1,4 @@
-"""The application: wiring, start, drain."""
+"""The application: its parts, put together."""
 
 from __future__ import annotations
 
@@ -6,27 +6,32 @@ import asyncio
 import logging
 import signal
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from contract.bundle import Bundle
 from contract.cpu import cores
 from contract.errors import KernelscopeError
 from contract.version import VERSION
 from service.http import errors
-from service.http.access_log import Access
-from service.http.auth import Keys
-from service.http.fast_route import Lane
+from service.http.access_log import AccessLog
+from service.http.auth import ApiKeys
+from service.http.fast_route import FastRoute
 from service.inference.decoder import Decoder
+from service.inference.refusal import Refusal
 from service.inference.registry import Registry
+from service.inference.trial import try_to_load
+from service.lifecycle import Lifecycle
 from service.observability import tracing
 from service.observability.metrics import Metrics
-from service.routes import health, open_inference, page, predict, tensorflow_serving
+from service.routes import health, metrics, models, open_inference, page, predict, tensorflow_serving
 from service.settings import Settings
-from service.state import State
-from service.worker_group import Crew
+from service.state import AppState
+from service.worker_group import WorkerGroup
+from service.worker_link import WorkerLink
 
 log = logging.getLogger("kernelscope")
 
@@ -35,42 +40,40 @@ DESCRIPTION = (
 )
 
 
-def create_app(settings: Settings, crew: Crew) -> FastAPI:
-    """An application for one repository of models, which are loaded and warmed before this returns.
+def create_state(
+    settings: Settings, link: WorkerLink, fatal: Mapping[tuple[str, int], Refusal] | None = None
+) -> AppState:
+    """The parts of an application; no model is loaded yet (`AppState.group.start` does that).
 
     Args:
         settings: with the numbers of processes and threads settled.
-        crew: the other processes on the same socket.
-
-    Raises:
-        BundleError: there is no model, or one that cannot be served.
-        UsageError: the default model is not there.
+        link: to the other processes on the same socket.
+        fatal: versions that ended a process that loaded them: by model and version, why.
     """
-    metrics = Metrics()
-    state = State(
-        settings,
-        metrics,
-        Registry(settings, metrics),
-        Decoder(metrics, threads=max(1, cores() // settings.workers), max_pixels=settings.max_pixels),
-        crew,
-    )
+    instruments, lifecycle = Metrics(), Lifecycle()
 
-    state.registry.start()
+    async def trial(bundle: Bundle) -> None:
+        await try_to_load(bundle, settings)
+
+    registry = Registry(settings, instruments, trial=trial, loading=link.loading, fatal=fatal)
+    decoder = Decoder(instruments, threads=max(1, cores() // settings.workers), max_pixels=settings.max_pixels)
+    group = WorkerGroup(link, lifecycle, registry, instruments)
+    return AppState(settings, instruments, lifecycle, registry, decoder, group)
+
+
+def create_app(state: AppState) -> FastAPI:
+    """An application: every route, on these parts."""
+    settings = state.settings
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        wishes = next(filter(None, await crew.ask({"ask": "wishes"})), None)
-        if wishes:  # this process takes the place of one that died: the others know what was asked for since
-            await state.registry.follow(wishes)
-        await crew.listen(state.answer)
-        state.ready = True
         watch = asyncio.create_task(_watch(state))
         try:
             yield
         finally:
-            state.draining = True
+            state.lifecycle.draining = True
             watch.cancel()
-            crew.close()
+            state.group.close()
             state.decoder.close()
             state.registry.close()
 
@@ -84,23 +87,20 @@ def create_app(settings: Settings, crew: Crew) -> FastAPI:
         redoc_url=None,
     )
     app.state.kernelscope = state
-    app.router.routes.append(Lane("/predict", predict.predict))
-    app.include_router(predict.router)
-    app.include_router(health.router)
-    app.include_router(open_inference.router)
-    app.include_router(tensorflow_serving.router)
-    app.include_router(page.router)
+    app.router.routes.append(FastRoute("/predict", predict.predict))
+    for routes in (predict, health, metrics, models, open_inference, tensorflow_serving, page):
+        app.include_router(routes.router)
     errors.install(app)
     if settings.api_keys:
-        app.add_middleware(Keys, settings=settings)
+        app.add_middleware(ApiKeys, settings=settings)
     if settings.cors_origins:
         origins = [origin.strip() for origin in settings.cors_origins.split(",")]
         app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
-    app.add_middleware(Access, metrics=metrics, log_requests=settings.log_requests)
+    app.add_middleware(AccessLog, metrics=state.metrics, log_requests=settings.log_requests)
     return app
 
 
-async def _watch(state: State) -> None:
+async def _watch(state: AppState) -> None:
     """Look for new versions now and then, as long as the application lives; on SIGHUP, at once."""
     look = asyncio.Event()
     if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
@@ -111,7 +111,7 @@ async def _watch(state: State) -> None:
         asked = look.is_set()
         look.clear()
         try:
-            await state.registry.sync(again=asked)
+            await state.group.watch(retry=asked)
         except (OSError, KernelscopeError) as error:  # the folder is gone, say: what is loaded goes on serving
             log.error("%s cannot be looked through: %s", state.settings.models, error)  # noqa: TRY400
         except Exception:  # a fault of ours must not end the looking: it is logged, and the next look may succeed

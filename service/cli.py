@@ -44,7 +44,7 @@ then:
             help=f"{field.description}{shown}",
         )
     chosen = settings.settled(settings.load(**vars(parser.parse_args(arguments))))
-    if chosen.workers > 1:
+    if settings.may_fork():
         from service import supervisor
 
         return supervisor.serve(chosen)

@@ -107,11 +107,19 @@ class RefusedVersion(BaseModel):
     reason: str
 
 
+class IgnoredPath(BaseModel):
+    """Something in the models folder that is neither a model nor a version, and why."""
+
+    path: str
+    reason: str
+
+
 class ModelList(BaseModel):
     """Every version that is served, and every one that was refused."""
 
     models: list[ModelSummary]
     refused: list[RefusedVersion]
+    ignored: list[IgnoredPath]
 
 
 class ModelDetail(ModelSummary):

@@ -1,56 +1,84 @@
-"""uvicorn on a listening socket, and an orderly end."""
+"""uvicorn on a listening socket: the start, how connections are shared, and an orderly end."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import logging
-import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import FrameType
+from typing import Final
 
 import uvicorn
 
 from service import sockets
-from service.app import create_app
-from service.http.connection import Protocol
+from service.app import create_app, create_state
+from service.http.admission import AdmissionControl
+from service.http.connection import Connection
+from service.inference.refusal import Refusal
 from service.observability import log_setup
 from service.settings import Settings
-from service.state import State
-from service.worker_group import READY, Crew
+from service.state import AppState
+from service.worker_link import WorkerLink
 
 log = logging.getLogger("kernelscope")
 
-_SWITCH = 0.001
-"""Seconds until a thread that runs Python lets another; the interpreter's default is 0.005."""
-_MOMENT = 0.001
+_SWITCH_SECONDS: Final = 0.001
+"""Until a thread that runs Python lets another; the interpreter's default is 0.005."""
+_ACCEPT_DELAY: Final = 0.001
 """Seconds that a process leaves a connection to another that has fewer."""
-_PAUSE = 0.5
+_ACCEPT_PAUSE: Final = 0.5
 """Seconds without new connections, when none can be taken."""
+_BEAT_SECONDS: Final = 1.0
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, which says where it listens, and that it is not ready any more before it stops to."""
+class KernelscopeServer(uvicorn.Server):
+    """uvicorn, which loads the models first, says where it listens, and is not ready any more before it stops to.
 
-    def __init__(self, config: uvicorn.Config, state: State, opened: socket.socket, lifeline: int | None) -> None:
+    Args:
+        config: uvicorn's.
+        state: of the application.
+        listening: the socket, which other processes may share.
+        link: to these.
+        lifeline: a pipe that ends with the supervisor; None where there is none.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        state: AppState,
+        listening: socket.socket,
+        link: WorkerLink,
+        lifeline: int | None,
+    ) -> None:
         super().__init__(config)
-        self._state, self._socket, self._lifeline = state, opened, lifeline
+        self._state, self._socket, self._link, self._lifeline = state, listening, link, lifeline
         self._hesitated = False
         self._arriving = set[asyncio.Task[None]]()  # connections on their way to their protocol
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Load the models, then take connections. Raises what `WorkerGroup.start` raises."""
+        self._loop = asyncio.get_running_loop()
+        self._beat()
+        await self._state.group.start()
+        # what is there now stays: a collector that walks it again and again stalls requests for tens of milliseconds
+        gc.collect()
+        gc.freeze()
         await super().startup([])
-        loop = asyncio.get_running_loop()
-        self._listen(loop)
+        self._listen(self._loop)
         if self._lifeline is not None:
-            loop.add_reader(self._lifeline, self._orphaned, loop, self._lifeline)
-        self._say()
+            self._loop.add_reader(self._lifeline, self._orphaned, self._loop, self._lifeline)
+        self._report_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        asyncio.get_running_loop().remove_reader(self._socket)
+        """Take what has connected already, and no more; finish what was accepted."""
+        self._loop.remove_reader(self._socket)
+        while self._take(self._loop):
+            """Clients whose connection the system has taken would be reset."""
         self._socket.close()
         # whoever has been let in must be among those that are told to end: a client that goes on asking would hold up
         # the end for as long as it may last
@@ -58,45 +86,63 @@ class _Server(uvicorn.Server):
         await super().shutdown()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        # uvicorn's own would raise the signal once more after an orderly end, and so end with another code than 0
-        self._state.draining = True
-        self.force_exit = self.should_exit and sig == signal.SIGINT
-        self.should_exit = True
+        """Begin to drain; a signal handler, so the loop does the work.
 
-    def _say(self) -> None:
+        uvicorn's own would raise the signal once more after an orderly end, and so end with another code than 0.
+        """
+        self._loop.call_soon_threadsafe(self._drain, sig)
+
+    def _drain(self, sig: int) -> None:
+        self.force_exit = self._state.lifecycle.draining and sig == signal.SIGINT
+        delay = 0.0 if sig == signal.SIGINT else self._state.settings.drain_delay
+        self._state.lifecycle.draining = True
+        self._loop.call_later(delay, partial(setattr, self, "should_exit", True))
+
+    def _beat(self) -> None:
+        self._link.beat()
+        if self._state.lifecycle.ready:
+            self._state.group.keep_figures()
+        self._loop.call_later(_BEAT_SECONDS, self._beat)
+
+    def _report_ready(self) -> None:
         if self._lifeline is None:
-            names = ", ".join(f"{one.name} {one.version}" for one in self._state.registry.all())
-            log.info("serving %s on %s (GET /docs says how to ask)", names, sockets.url(self._socket))
+            names = ", ".join(f"{loaded.name} {loaded.version}" for loaded in self._state.registry.all())
+            log.info("serving %s on %s (GET /docs lists every call)", names, sockets.url(self._socket))
         else:
-            os.kill(os.getppid(), READY)
+            self._link.tell_ready()
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._socket.fileno() >= 0:  # not closed meanwhile
             loop.add_reader(self._socket, self._accept, loop)
 
     def _accept(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take one connection, and leave the next to whoever of the crew is free first, or has fewer.
+        """Take one connection, and leave the next to the process that is free first, or has fewer.
 
         uvicorn's servers take all that wait, so that one process of several may end up with most of the work.
         """
-        if not self._hesitated and self._state.crew.has_most(len(self.server_state.connections)):
+        if not self._hesitated and self._link.has_more_connections(len(self.server_state.connections)):
             self._hesitated = True  # once, and for as long as another takes to wake up: it may hang
             loop.remove_reader(self._socket)
-            loop.call_later(_MOMENT, self._listen, loop)
+            loop.call_later(_ACCEPT_DELAY, self._listen, loop)
             return
         self._hesitated = False
+        self._take(loop)
+
+    def _take(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Accept one connection; returns whether there was one."""
         try:
             connection, _ = self._socket.accept()
         except (BlockingIOError, ConnectionAbortedError):  # another was faster, or the client has left
-            return
+            return False
         except OSError as error:  # no more files may be opened: some connections must end first
             log.error("connections cannot be taken: %s", error.strerror)  # noqa: TRY400
             loop.remove_reader(self._socket)
-            loop.call_later(_PAUSE, self._listen, loop)
-            return
+            loop.call_later(_ACCEPT_PAUSE, self._listen, loop)
+            return False
         task = loop.create_task(self._connect(loop, connection))
         self._arriving.add(task)
         task.add_done_callback(self._arriving.discard)
+        return True
 
     async def _connect(self, loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
         await loop.connect_accepted_socket(self._protocol, connection)
@@ -115,44 +161,47 @@ def serve(settings: Settings) -> int:
     """Serve with this one process until SIGTERM or SIGINT, and finish what is in flight. Returns the exit code.
 
     Raises:
-        UsageError: the address cannot be listened on.
-        BundleError: a model cannot be served.
+        UsageError: the address cannot be listened on, or the default model is not there.
+        BundleError: no model can be served.
     """
     log_setup.configure(settings.log_format)
-    with sockets.listen(settings.host, settings.port) as opened:
-        code = work(settings, opened, Crew())
+    with sockets.listen(settings.host, settings.port) as listening:
+        work(settings, listening, WorkerLink())
     log.info("stopped")
-    return code
+    return 0
 
 
-def work(settings: Settings, opened: socket.socket, crew: Crew, lifeline: int | None = None) -> int:
-    """Serve on a socket, alone or as one of a crew.
+def work(
+    settings: Settings,
+    listening: socket.socket,
+    link: WorkerLink,
+    lifeline: int | None = None,
+    fatal: Mapping[tuple[str, int], Refusal] | None = None,
+) -> None:
+    """Serve on a socket, alone or as one of a group, until told to end.
 
     Args:
         settings: with the numbers of processes and threads settled.
-        opened: listens.
-        crew: the others on the same socket.
+        listening: the socket.
+        link: to the others on the same socket.
         lifeline: a pipe that ends with the supervisor; None where there is none.
+        fatal: versions that ended a process that loaded them.
 
     Raises:
-        BundleError: a model cannot be served.
+        UsageError: the default model is not there.
+        BundleError: no model can be served.
     """
-    app = create_app(settings, crew)
-    state: State = app.state.kernelscope
-    # a page of another origin may read a refusal only with the headers that it gets further in
-    door = None if settings.cors_origins else state
+    state = create_state(settings, link, fatal)
+    # a page of another origin may read a rejection only with the headers that it gets further in
+    admission = None if settings.cors_origins else AdmissionControl(state.registry, state.metrics, settings.timeout)
     config = uvicorn.Config(
-        app,
-        http=type("Protocol", (Protocol,), {"head_seconds": settings.timeout, "door": door}),
+        create_app(state),
+        http=partial(Connection, head_seconds=settings.timeout, admission=admission),  # type: ignore[arg-type]  # any callable will do
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=round(settings.drain_timeout),
     )
-    # what is there now stays: a collector that walks it again and again stalls requests for tens of milliseconds
-    gc.collect()
-    gc.freeze()
     # under a load that keeps the event loop busy, the model's thread waits this long for it, twice a batch
-    sys.setswitchinterval(_SWITCH)
-    _Server(config, state, opened, lifeline).run()
-    return 0
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    KernelscopeServer(config, state, listening, link, lifeline).run()

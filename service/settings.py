@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import sys
 from pathlib import Path
 from typing import Final, Literal
 
@@ -48,9 +47,23 @@ class Settings(BaseSettings):
     api_keys: str = Field("", description="keys, separated by commas, of which a request must send one; none if empty")
     admin_key: str = Field("", description="key that loading and unloading models takes; refused if empty")
     cors_origins: str = Field("", description="origins, separated by commas, whose pages may ask; none if empty")
+    load_timeout: float = Field(
+        120.0, gt=0, le=86400, description="seconds that loading and warming a version may take"
+    )
+    drain_delay: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description="seconds from SIGTERM, when readiness fails, until no more connections are taken",
+    )
     drain_timeout: float = Field(30.0, ge=0, le=3600, description="seconds that requests in flight get after SIGTERM")
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON")
     log_requests: bool = Field(True, description="write a line for each request")
+
+
+def may_fork() -> bool:
+    """Whether this system has what the supervisor needs: Linux does."""
+    return sys.platform == "linux"
 
 
 def settled(settings: Settings) -> Settings:
@@ -62,10 +75,9 @@ def settled(settings: Settings) -> Settings:
     Raises:
         UsageError: several processes are asked for on a system that the supervisor does not know how to wait on.
     """
-    several = hasattr(os, "fork") and hasattr(signal, "sigtimedwait")
-    if settings.workers > 1 and not several:
+    if settings.workers > 1 and not may_fork():
         raise UsageError(f"--workers {settings.workers} needs Linux: leave it out here, or give 1")
-    workers = settings.workers or (min(cores(), _MOST_WORKERS) if several else 1)
+    workers = settings.workers or (min(cores(), _MOST_WORKERS) if may_fork() else 1)
     threads = settings.threads or max(1, cores() // workers)
     return settings.model_copy(update={"workers": workers, "threads": threads})
 

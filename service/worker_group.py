@@ -1,120 +1,248 @@
-"""What the processes that serve on one socket say to each other.
+"""The processes that serve on one socket, as one service: their health, their figures, and what all of them serve.
 
-Each listens on a Unix socket of its own in the crew's folder, by its number, and answers questions: a line of JSON in,
-a line of JSON out. Whoever a client has reached asks the others, and they answer for themselves; but what is loaded is
-changed by the first alone, which tells the others, so that two changes at once come in the same order to all.
+Whoever a client has reached asks the others, and each answers for itself. What is loaded is decided by the first
+process alone, the leader, and adopted by the others, so that two changes at once come in the same order to all.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import logging
 import os
-import signal
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from pathlib import Path
-from typing import Any, Final
+import pickle
+from dataclasses import dataclass
+from typing import Final
 
-import numpy as np
+from contract.errors import BundleError
+from service.inference.loaded_model import LoadedModel, Stats
+from service.inference.registry import GroupState, Registry
+from service.lifecycle import Lifecycle, Phase
+from service.observability.metrics import Families, Metrics, ModelInfo
+from service.worker_link import WorkerLink
 
-Message = dict[str, Any]
-Answerer = Callable[[Message], Awaitable[Message]]
+log = logging.getLogger("kernelscope")
 
-READY: Final = signal.SIGUSR1
-"""What a process sends its supervisor once it serves."""
-_LONGEST: Final = 2**20
-"""Bytes of a message at most."""
-_PATIENCE: Final = 1.0
-"""Seconds that another has for an answer that costs it nothing."""
+LOAD_SECONDS: Final = 300.0
+"""How long the processes of a group have for a change of what is loaded."""
 
 
-def place(folder: Path, number: int) -> Path:
-    """Where a process of a crew listens; there from when it is ready."""
-    return folder / f"{number}.sock"
+# --- what they say to each other
 
 
-class Crew:
-    """One process' link to the others.
+@dataclass(frozen=True)
+class StatusQuery:
+    """How are you? Answered by `WorkerStatus`."""
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """How a process is."""
+
+    phase: Phase
+    pid: int
+    queued: int
+    serves: bool
+
+
+@dataclass(frozen=True)
+class FiguresQuery:
+    """What are your metrics? Answered by `Families`."""
+
+
+@dataclass(frozen=True)
+class StatsQuery:
+    """What has this version run? Answered by `Stats`; None where it is not loaded."""
+
+    name: str
+    version: int
+
+
+@dataclass(frozen=True)
+class StateQuery:
+    """What do you serve? Answered by `GroupState`."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """To the leader: serve this model again. Raises what `Registry.load` raises."""
+
+    name: str
+    version: int | None
+
+
+@dataclass(frozen=True)
+class Unload:
+    """To the leader: serve this model no more. Raises what `Registry.unload` raises."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Reconcile:
+    """To the leader: these versions cannot be loaded any more as they are served."""
+
+    lost: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Adopt:
+    """From the leader: serve this. Answered by the versions that could not be loaded."""
+
+    state: GroupState
+
+
+class WorkerGroup:
+    """This process and the others on the same socket.
 
     Args:
-        folder: the crew's; None for a process that serves alone.
-        number: this one's, from 0.
-        size: how many there are.
+        link: to the others.
+        lifecycle: of this process.
+        registry: of this process.
+        metrics: of this process.
     """
 
-    def __init__(self, folder: Path | None = None, number: int = 0, size: int = 1) -> None:
-        self.folder, self.number, self.size = folder, number, size
-        self._server: asyncio.Server | None = None  # it closes once nobody holds it
-        self._connections = np.zeros(size, np.uint32)
-        if folder is not None:
-            path = folder / "connections"
-            path.touch()
-            os.truncate(path, self._connections.nbytes)
-            self._connections = np.memmap(path, np.uint32, "r+", shape=size)
+    def __init__(self, link: WorkerLink, lifecycle: Lifecycle, registry: Registry, metrics: Metrics) -> None:
+        self._link, self._lifecycle, self._registry, self._metrics = link, lifecycle, registry, metrics
+        self._changing = asyncio.Lock()
+        self._kept: Families = ()  # of the process whose place this one has taken
+        with_figures = link.memory.figures[link.number].read()
+        if with_figures:
+            self._kept = pickle.loads(with_figures)  # noqa: S301 -- of a process of our own
 
-    def has_most(self, connections: int) -> bool:
-        """Whether another has clearly fewer client connections than this one, whose number this tells the others.
+    @property
+    def size(self) -> int:
+        """How many processes there are to be."""
+        return self._link.size
 
-        Of a few, one more is much; of hundreds it is not worth anybody's waiting.
+    # --- living
+
+    async def start(self) -> None:
+        """Serve what the others serve, or, where there are none yet, what the settings want.
+
+        Raises:
+            BundleError: nothing can be served.
+            UsageError: the default model is not there.
         """
-        self._connections[self.number] = connections
-        least = int(self._connections.min())
-        return connections > least + least // 4
-
-    async def listen(self, answer: Answerer) -> None:
-        """Answer the others' questions from now on."""
-        if self.folder is None:
-            return
-
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            try:
-                with suppress(OSError, ValueError):  # who asked has left, or has died half way through its question
-                    question: Message = json.loads(await reader.readline())
-                    writer.write(json.dumps(await answer(question)).encode() + b"\n")
-                    await writer.drain()
-            finally:
-                await _close(writer)
-
-        self._server = await asyncio.start_unix_server(serve, place(self.folder, self.number), limit=_LONGEST)
+        states = [state for state in await self._link.ask_all(StateQuery()) if state]
+        if states:
+            failed = await self._registry.adopt(states[0])
+            if failed and self._link.is_leader:
+                self._registry.lose(failed)
+                await self._registry.reconcile()
+        else:
+            await self._registry.start()
+            failed = []
+        await self._link.listen(self.answer)
+        self._lifecycle.ready = True
+        if failed:
+            await self._lose(failed)
 
     def close(self) -> None:
-        """Answer no more."""
-        if self._server:
-            self._server.close()
+        """Answer the others no more."""
+        self._link.close()
 
-    async def ask(self, question: Message, *, patience: float = _PATIENCE) -> list[Message | None]:
-        """The others' answers, in their order: None from one that has died, is starting, or takes too long.
+    def keep_figures(self) -> None:
+        """Leave this process' figures to the one that takes its place."""
+        self._own_figures()
 
-        Args:
-            question: what each is asked.
-            patience: seconds until an answer is waited for no longer.
-        """
-        others = [number for number in range(self.size) if number != self.number]
-        return await asyncio.gather(*(self.ask_one(number, question, patience=patience) for number in others))
+    # --- as one service
 
-    async def ask_one(self, number: int, question: Message, *, patience: float = _PATIENCE) -> Message | None:
-        """One other's answer, as `ask` gives it."""
-        if self.folder is None:
-            return None
-        try:
-            async with asyncio.timeout(patience):
-                return await _ask(place(self.folder, number), question)
-        except (OSError, ValueError, TimeoutError):  # no socket, a closed one, half a line
-            return None
+    async def status(self) -> tuple[Phase, int]:
+        """The phase, which is ready once every process is and a model answers; and how many images are queued."""
+        all_of_them = [self._status(), *await self._link.ask_all(StatusQuery())]
+        phases = ["starting" if status is None or not status.serves else status.phase for status in all_of_them]
+        queued = sum(status.queued for status in all_of_them if status)
+        return next((phase for phase in ("draining", "starting") if phase in phases), "ready"), queued
 
+    async def metrics_page(self, accept: str) -> tuple[bytes, str]:
+        """The metrics page, summed over the processes, and its content type."""
+        others = await self._link.ask_all(FiguresQuery())
+        statuses = await self._link.ask_all(StatusQuery())
+        models = [
+            ModelInfo(model.name, model.version, model.card.training.recipe or "unknown", model.load_seconds)
+            for model in self._registry.all()
+        ]
+        pids = [os.getpid(), *(status.pid for status in statuses if status)]
+        return self._metrics.page(accept, [self._own_figures(), *(one for one in others if one)], models, pids)
 
-async def _ask(path: Path, question: Message) -> Message:
-    reader, writer = await asyncio.open_unix_connection(path, limit=_LONGEST)
-    try:
-        writer.write(json.dumps(question).encode() + b"\n")
-        answer: Message = json.loads(await reader.readline())
-    finally:
-        await _close(writer)
-    return answer
+    async def stats(self, loaded: LoadedModel) -> Stats:
+        """What a version has run, summed over the processes."""
+        stats = loaded.stats
+        for other in await self._link.ask_all(StatsQuery(loaded.name, loaded.version)):
+            if other:
+                stats = stats.plus(other)
+        return stats
 
+    async def load(self, name: str, version: int | None) -> None:
+        """`Registry.load` in every process. Raises what that raises, and `BundleError` where a process is away."""
+        await self._change(Load(name, version))
 
-async def _close(writer: asyncio.StreamWriter) -> None:
-    writer.close()
-    with suppress(OSError):  # the other end is gone
-        await writer.wait_closed()
+    async def unload(self, name: str) -> None:
+        """`Registry.unload` in every process; raises as `load` does."""
+        await self._change(Unload(name))
+
+    async def watch(self, *, retry: bool = False) -> None:
+        """Bring all processes in line with the repository; the leader alone does so. Raises as `Registry.reconcile`."""
+        if self._link.is_leader:
+            async with self._changing:
+                if await self._registry.reconcile(retry=retry):
+                    await self._spread()
+
+    # --- how
+
+    async def answer(self, message: object) -> object:
+        """Answer another process of the group; what this raises is raised there."""
+        match message:
+            case StatusQuery():
+                return self._status()
+            case FiguresQuery():
+                return self._own_figures()
+            case StatsQuery(name, version):
+                loaded = [one for one in self._registry.all() if (one.name, one.version) == (name, version)]
+                return loaded[0].stats if loaded else None
+            case StateQuery():
+                return self._registry.state()
+            case Adopt(state):
+                return await self._registry.adopt(state)
+            case Load() | Unload():
+                await self._change(message)
+            case Reconcile(lost):
+                await self._lose(list(lost))
+        return ()
+
+    async def _change(self, message: Load | Unload) -> None:
+        if not self._link.is_leader:
+            if await self._link.ask(0, message, seconds=LOAD_SECONDS) is None:
+                raise BundleError("one of the processes is not there just now: ask again in a moment")
+            return
+        async with self._changing:
+            if isinstance(message, Load):
+                await self._registry.load(message.name, message.version)
+            else:
+                await self._registry.unload(message.name)
+            if not await self._spread():
+                raise BundleError("one of the processes is not there just now: ask again in a moment")
+
+    async def _spread(self) -> bool:
+        """Let the others adopt what this process serves; returns whether all of them have."""
+        answers = await self._link.ask_all(Adopt(self._registry.state()), seconds=LOAD_SECONDS)
+        return all(answer is not None and not answer for answer in answers)
+
+    async def _lose(self, versions: list[tuple[str, int]]) -> None:
+        if not self._link.is_leader:
+            await self._link.ask(0, Reconcile(tuple(versions)), seconds=LOAD_SECONDS)
+            return
+        async with self._changing:
+            self._registry.lose(versions)
+            await self._registry.reconcile()
+            await self._spread()
+
+    def _status(self) -> WorkerStatus:
+        models = self._registry.all()
+        queued = sum(loaded.batcher.depth for loaded in models)
+        return WorkerStatus(self._lifecycle.phase, os.getpid(), queued, bool(models))
+
+    def _own_figures(self) -> Families:
+        figures = self._metrics.figures(self._kept)
+        self._link.memory.figures[self._link.number].write(pickle.dumps(figures))
+        return figures

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import logging
 import re
-import secrets
 import time
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.http.context import context_of
 from service.observability.metrics import Metrics
 
 log = logging.getLogger("kernelscope.access")
 
 _ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-_NO_MODEL: Final = ("", "")
-"""The model and version of what asks for none."""
 _FAULT: Final = 500
 _CLIENT_GONE: Final = 499
 """What is logged where the client left before there was a reply; nginx' number."""
 
 
-class Access:
+class AccessLog:
     """Pure ASGI, for every request takes this path: Starlette's `BaseHTTPMiddleware` costs as much as a small model."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, *, log_requests: bool) -> None:
@@ -33,9 +31,9 @@ class Access:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        start = time.perf_counter()
-        identity = _identity(scope)
-        scope.setdefault("state", {})["arrived"] = start
+        context = context_of(scope)
+        identity = _client_id(scope) or context.request_id.encode()
+        context.request_id = identity.decode()
         status = _CLIENT_GONE
 
         async def answer(message: Message) -> None:
@@ -53,10 +51,10 @@ class Access:
             raise
         finally:
             self._metrics.in_flight.dec()
-            took = time.perf_counter() - start
+            took = time.perf_counter() - context.arrived
             # the route's template, not the path: a label must not have as many values as clients care to send
             route = getattr(scope.get("route"), "path", "other")
-            model: tuple[str, str] = scope["state"].get("labels", _NO_MODEL)
+            model = context.metric_labels
             self._metrics.requests.labels(route, scope["method"] if route != "other" else "any", status, *model).inc()
             self._metrics.request_seconds.labels(route, *model).observe(took)
             if self._log_requests:
@@ -73,15 +71,15 @@ class Access:
                             "status": status,
                             "milliseconds": round(took * 1000, 2),
                             "client": client[0] if client else None,
-                            "request_id": identity.decode(),
+                            "request_id": context.request_id,
                         }
                     },
                 )
 
 
-def _identity(scope: Scope) -> bytes:
-    """The client's request id if it is one that can be logged safely, else a new one."""
+def _client_id(scope: Scope) -> bytes | None:
+    """The client's request id, if it is one that can be logged safely."""
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _ID.fullmatch(value):
             return bytes(value)
-    return secrets.token_hex(8).encode()
+    return None

@@ -9,7 +9,7 @@ from fastapi import Request
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.http.errors import Refusal, reply
+from service.http.errors import ApiError, reply
 from service.settings import Settings
 
 _OPEN = ("/health", "/metrics", "/v2/health")
@@ -34,16 +34,16 @@ def _same(left: str, right: str) -> bool:
 
 
 def require_admin(request: Request, settings: Settings) -> None:
-    """Raise a `Refusal` unless the request came with the admin key: 401, or 403 where there is none."""
+    """Raise a `ApiError` unless the request came with the admin key: 401, or 403 where there is none."""
     if not settings.admin_key:
-        raise Refusal(
+        raise ApiError(
             HTTPStatus.FORBIDDEN, "no_admin_key", "models are not loaded on request here: set KERNELSCOPE_ADMIN_KEY"
         )
     if not _same(sent(request.headers), settings.admin_key):
-        raise Refusal(HTTPStatus.UNAUTHORIZED, "wrong_key", "this call takes the admin key: Authorization: Bearer KEY")
+        raise ApiError(HTTPStatus.UNAUTHORIZED, "wrong_key", "this call takes the admin key: Authorization: Bearer KEY")
 
 
-class Keys:
+class ApiKeys:
     """ASGI middleware that lets through what came with one of the keys; there only where keys are set."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:

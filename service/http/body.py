@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from service.http.errors import Refusal
+from service.http.errors import ApiError
 from service.schemas import ImageRequest, ImagesRequest
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -31,7 +31,7 @@ async def body(request: Request, limit: int) -> bytes:
     """A request's whole body.
 
     Raises:
-        Refusal: 413, as soon as it is known to be longer than `limit` bytes; the rest is not read.
+        ApiError: 413, as soon as it is known to be longer than `limit` bytes; the rest is not read.
     """
     said = request.headers.get("content-length", "")
     if said.isdecimal() and int(said) > limit:
@@ -49,17 +49,17 @@ async def one(request: Request, limit: int) -> bytes:
     """The one encoded image of a request.
 
     Raises:
-        Refusal: 413 too large, 415 a content type that is not taken, 400 no or several images, or broken JSON.
+        ApiError: 413 too large, 415 a content type that is not taken, 400 no or several images, or broken JSON.
     """
     kind, data = _kind(request), await body(request, limit)
     if not data:
-        raise Refusal(HTTPStatus.BAD_REQUEST, "empty", f"the body is empty: {_FORMS}")
+        raise ApiError(HTTPStatus.BAD_REQUEST, "empty", f"the body is empty: {_FORMS}")
     if kind == "json":
         return _from_base64(_parse(ImageRequest, data, '{"image": "<base64>"}').image, "image")
     if kind == "multipart":
         files = await _files(request, data)
         if len(files) > 1:
-            raise Refusal(
+            raise ApiError(
                 HTTPStatus.BAD_REQUEST,
                 "several_images",
                 f"the form has {len(files)} files; send one, or all of them to /predict/batch",
@@ -68,15 +68,17 @@ async def one(request: Request, limit: int) -> bytes:
     return data
 
 
-async def several(request: Request, limit: int, most: int) -> list[bytes | Refusal]:
+async def several(request: Request, limit: int, most: int) -> list[bytes | ApiError]:
     """The encoded images of a request, in order; a refusal in the place of one whose base64 is broken.
 
     Raises:
-        Refusal: as `one` does; and 413 for more than `most` images.
+        ApiError: as `one` does; and 413 for more than `most` images.
     """
     kind, data = _kind(request), await body(request, limit)
     if not data:
-        raise Refusal(HTTPStatus.BAD_REQUEST, "empty", "the body is empty: send a form with files, or JSON with base64")
+        raise ApiError(
+            HTTPStatus.BAD_REQUEST, "empty", "the body is empty: send a form with files, or JSON with base64"
+        )
     if kind == "multipart":
         files = await _files(request, data)
         if len(files) > most:
@@ -86,14 +88,14 @@ async def several(request: Request, limit: int, most: int) -> list[bytes | Refus
         return [data]
     texts = _parse(ImagesRequest, data, '{"images": ["<base64>", ...]}').images
     if not texts:
-        raise Refusal(HTTPStatus.BAD_REQUEST, "empty", "images is an empty list: send one image or more")
+        raise ApiError(HTTPStatus.BAD_REQUEST, "empty", "images is an empty list: send one image or more")
     if len(texts) > most:
         raise _too_many(len(texts), most)
-    found: list[bytes | Refusal] = []
+    found: list[bytes | ApiError] = []
     for place, text in enumerate(texts):
         try:
             found.append(_from_base64(text, f"images[{place}]"))
-        except Refusal as refusal:
+        except ApiError as refusal:
             found.append(refusal)
     return found
 
@@ -106,7 +108,7 @@ def _kind(request: Request) -> str:
         return "multipart"
     if said == "application/json":
         return "json"
-    raise Refusal(
+    raise ApiError(
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_content_type", f"{said[:80]!r} is not taken: {_FORMS}"
     )
 
@@ -119,15 +121,15 @@ async def _files(request: Request, data: bytes) -> list[bytes]:
         parser = MultiPartParser(request.headers, stream(), max_files=_MOST_PARTS, max_fields=_MOST_PARTS)
         form = await parser.parse()
     except MultiPartException as error:
-        raise Refusal(HTTPStatus.BAD_REQUEST, "invalid_form", f"the form cannot be read: {error.message}") from None
+        raise ApiError(HTTPStatus.BAD_REQUEST, "invalid_form", f"the form cannot be read: {error.message}") from None
     except Exception as error:  # the parser's own errors for a broken boundary or header
-        raise Refusal(HTTPStatus.BAD_REQUEST, "invalid_form", f"the form cannot be read: {error}") from None
+        raise ApiError(HTTPStatus.BAD_REQUEST, "invalid_form", f"the form cannot be read: {error}") from None
     try:
         files = [await value.read() for _, value in form.multi_items() if isinstance(value, UploadFile)]
     finally:
         await form.close()
     if not files:
-        raise Refusal(
+        raise ApiError(
             HTTPStatus.BAD_REQUEST, "no_file", "the form has no file: curl -F file=@image.jpg sends one (mind the @)"
         )
     return files
@@ -140,8 +142,8 @@ def _parse(model: type[_Model], data: bytes, shape: str) -> _Model:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
         if first["type"] == "json_invalid":
-            raise Refusal(HTTPStatus.BAD_REQUEST, "invalid_json", f"the body is not JSON: {first['msg']}") from None
-        raise Refusal(
+            raise ApiError(HTTPStatus.BAD_REQUEST, "invalid_json", f"the body is not JSON: {first['msg']}") from None
+        raise ApiError(
             HTTPStatus.UNPROCESSABLE_ENTITY,
             "invalid_body",
             f"{where or 'the body'}: {first['msg'].lower()}; expected {shape}",
@@ -154,21 +156,21 @@ def _from_base64(text: str, where: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Refusal(
+        raise ApiError(
             HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_base64", f"{where} is not base64: {str(error).lower()}"
         ) from None
 
 
-def _too_large(limit: int) -> Refusal:
-    return Refusal(
+def _too_large(limit: int) -> ApiError:
+    return ApiError(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "too_large",
         f"the body is longer than {limit:,} bytes: send a smaller image, or raise KERNELSCOPE_MAX_BODY",
     )
 
 
-def _too_many(count: int, most: int) -> Refusal:
-    return Refusal(
+def _too_many(count: int, most: int) -> ApiError:
+    return ApiError(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "too_many_images",
         f"the request has {count} images; send {most} at most, or raise KERNELSCOPE_MAX_IMAGES",

@@ -1,9 +1,8 @@
-"""A request's images through the model, within the request's time, for as long as its client listens."""
+"""A request's deadline, and its images through the model within it, for as long as its client is connected."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -11,16 +10,19 @@ from http import HTTPStatus
 from fastapi import Request
 
 from contract.preprocessing import Pixels
-from service import state
-from service.http.connection import waiting_for
-from service.http.errors import Refusal
+from service.http.context import context_of
+from service.http.errors import ApiError
 from service.inference.batcher import Overloaded, Probabilities
-from service.inference.loaded_model import Served
+from service.inference.loaded_model import LoadedModel
 from service.observability import tracing
+from service.state import app_state
+
+CLIENT_CLOSED_REQUEST = 499
+"""nginx' status for a client that left before there was a reply; nobody receives it, the log shows it."""
 
 
 @asynccontextmanager
-async def within(request: Request, timeout: float | None) -> AsyncIterator[None]:
+async def deadline(request: Request, timeout: float | None) -> AsyncIterator[None]:
     """Let a block take as long as the request may take, counted from its arrival: body, decoding, queue and run.
 
     Args:
@@ -28,54 +30,52 @@ async def within(request: Request, timeout: float | None) -> AsyncIterator[None]
         timeout: seconds; the settings' where None.
 
     Raises:
-        Refusal: 503, when the time is up; what waits for the model is taken from its queue.
+        ApiError: 503, when the time is up; what waits for the model is taken from its queue.
     """
-    here = state.of(request)
-    seconds = here.settings.timeout if timeout is None else timeout
-    until = request.scope["state"]["arrived"] + seconds
-    request.scope["state"]["until"] = min(until, request.scope["state"].get("until", until))
+    state, context = app_state(request), context_of(request.scope)
+    seconds = state.settings.timeout if timeout is None else timeout
+    context.deadline = min(context.deadline, context.arrived + seconds)
     try:
-        async with asyncio.timeout(until - time.perf_counter()):
+        async with asyncio.timeout(context.seconds_left):
             yield
     except TimeoutError:
-        here.metrics.shed.labels("deadline").inc()
-        raise Refusal(
+        state.metrics.shed.labels("deadline").inc()
+        raise ApiError(
             HTTPStatus.SERVICE_UNAVAILABLE,
             "deadline_exceeded",
             f"there was no answer within {seconds:g} s: ask again when there is less to do, or allow more time",
         ) from None
 
 
-async def infer(request: Request, served: Served, pixels: Pixels) -> Probabilities:
+async def infer(request: Request, loaded: LoadedModel, images: Pixels) -> Probabilities:
     """Probabilities, float32 (N, classes), of a request's images, uint8 (N, H, W, 3).
 
     Raises:
-        Overloaded: too many wait, or for too long.
-        Refusal: the client has left.
+        Overloaded: admission control rejects them.
+        ApiError: the client has disconnected.
     """
-    here = state.of(request)
+    state, context = app_state(request), context_of(request.scope)
     try:
-        asked = served.batcher.submit(pixels, request.scope["state"]["until"] - time.perf_counter())
+        queued = loaded.batcher.submit(images, context.seconds_left)
     except Overloaded:
-        here.metrics.shed.labels("queue_full").inc()
+        state.metrics.shed.labels("queue_full").inc()
         raise
-    waiting = waiting_for(request.scope)
-    waiting.add(asked.answer)
+    context.pending.add(queued.answer)
     try:
-        probabilities = await asked
+        probabilities = await queued
     except asyncio.CancelledError:
-        if asked.answer.done() and not _cancelling():
-            here.metrics.cancelled.inc()
-            raise Refusal(499, "client_gone", "the client left before there was an answer") from None
+        if queued.answer.done() and not _is_cancelling():
+            state.metrics.cancelled.inc()
+            raise ApiError(CLIENT_CLOSED_REQUEST, "client_gone", "the client left before there was an answer") from None
         raise
     finally:
-        waiting.discard(asked.answer)
-    tracing.record("queue", asked.since, asked.started)
-    tracing.record("inference", asked.started, asked.ended, images=len(pixels))
+        context.pending.discard(queued.answer)
+    tracing.record("queue", queued.since, queued.started)
+    tracing.record("inference", queued.started, queued.ended, images=len(images))
     return probabilities
 
 
-def _cancelling() -> bool:
+def _is_cancelling() -> bool:
     """Whether it is this request's own task that is being cancelled, as by its deadline."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

@@ -18,7 +18,7 @@ OVERLOADED: Final = ("overloaded", "too many images wait for the model: try agai
 """The code and the message of a refusal for want of room, wherever it is made."""
 
 
-class Refusal(Exception):
+class ApiError(Exception):
     """A request that is not answered: an HTTP status, a code for programs, a message for people."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
@@ -48,8 +48,8 @@ def install(app: FastAPI) -> None:
 
     app.openapi = openapi  # type: ignore[method-assign]
 
-    @app.exception_handler(Refusal)
-    async def refusal(request: Request, error: Refusal) -> JSONResponse:
+    @app.exception_handler(ApiError)
+    async def refusal(request: Request, error: ApiError) -> JSONResponse:
         return reply(request.url.path, error.status, error.code, str(error))
 
     @app.exception_handler(ImageError)

@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
 
-class Lane(BaseRoute):
+class FastRoute(BaseRoute):
     """Stands before FastAPI's own route of the same path, and lets pass what has a query.
 
     Args:

@@ -10,7 +10,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -19,16 +19,17 @@ import numpy as np
 import numpy.typing as npt
 
 from contract.preprocessing import Pixels
+from service.inference.admission import Admission
 
 Probabilities = npt.NDArray[np.float32]
 
 
 _MEMORY: Final = 0.2
-"""How much the latest batch weighs in the pace."""
+"""The weight of the latest batch in the moving average of seconds per image."""
 
 
 class Overloaded(Exception):
-    """So many images wait for the model that one more would wait in vain."""
+    """Admission control rejected a request: too many images wait for the model."""
 
 
 class Runner(Protocol):
@@ -94,37 +95,45 @@ class Batcher:
         max_queue: images that may wait.
         max_queue_delay: seconds that a free model waits for a batch to fill. On a CPU a larger batch is hardly cheaper
             an image, so waiting costs latency and brings nothing; it is for accelerators.
+        terminate: ends the run under way with an error; called when nobody waits for any of its answers any more.
     """
 
     def __init__(
-        self, run: Runner, watch: Watcher, *, max_batch_size: int, max_queue: int, max_queue_delay: float = 0.0
+        self,
+        run: Runner,
+        watch: Watcher,
+        *,
+        max_batch_size: int,
+        max_queue: int,
+        max_queue_delay: float = 0.0,
+        terminate: Callable[[], None] = lambda: None,
     ) -> None:
-        self._run, self._watch = run, watch
-        self._max_batch_size, self._max_queue, self._max_queue_delay = max_batch_size, max_queue, max_queue_delay
+        self._run, self._watch, self._terminate = run, watch, terminate
+        self._max_batch_size, self._max_queue_delay = max_batch_size, max_queue_delay
+        self._admission = Admission(max_queue)
         self._queue: deque[Request] = deque()
         self._running = 0
+        self._batch: list[_Span] = []  # what runs now
         self._timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._began = 0.0
-        self._pace = 0.0  # seconds an image, of late, from the start of a batch to its delivery
+        self._seconds_per_image = 0.0  # of late, from the start of a batch to its delivery
         self.depth = 0
         """Images waiting now."""
 
-    def submit(self, images: Pixels, patience: float = math.inf) -> Request:
+    def submit(self, images: Pixels, time_left: float = math.inf) -> Request:
         """Queue images, uint8 (N, H, W, 3), one or more; wait for what is returned.
 
         Args:
             images: what to run.
-            patience: seconds after which the answer is of no use any more.
+            time_left: seconds until the answer is of no use.
 
         Raises:
-            Overloaded: more images wait than `max_queue`, or they will keep the model busy for more than half of
-                `patience`, which the run, the reply and a bad guess may take as well; nothing was queued.
+            Overloaded: admission control rejects them (see `Admission`); nothing was queued.
         """
-        # a request that is larger than the queue is taken where nothing waits, or it could never be answered
-        if self.depth and (self.depth + len(images) > self._max_queue or 2 * self.wait > patience):
+        if not self.admits(len(images), time_left=time_left):
             raise Overloaded
         loop = asyncio.get_running_loop()
         request = Request(images, loop.create_future())
@@ -132,24 +141,25 @@ class Batcher:
         self._wait(len(images))
         self._idle.clear()
         self._take(loop)
-        if request.taken < len(images):
-            request.answer.add_done_callback(lambda answer: self._give_up(request) if answer.cancelled() else None)
+        request.answer.add_done_callback(lambda answer: self._cancel(request) if answer.cancelled() else None)
         return request
+
+    def admits(self, images: int, *, arriving: int = 0, time_left: float) -> bool:
+        """Whether `images` would be admitted now, behind `arriving` ones that are about to be queued."""
+        return self._admission.admits(
+            images, waiting=self.depth + arriving, seconds_per_image=self._seconds_per_image, time_left=time_left
+        )
+
+    def _cancel(self, request: Request) -> None:
+        """A caller waits no more: its images leave the queue, and a run that nobody waits for ends."""
+        self._give_up(request)
+        if self._batch and all(span.request.answer.done() for span in self._batch):
+            self._terminate()
 
     def _give_up(self, request: Request) -> None:
         """Take a request's images from the queue, as far as they are still in it."""
         self._wait(request.taken - len(request.images))
         request.taken = len(request.images)
-
-    @property
-    def wait(self) -> float:
-        """Seconds that an image which comes now will wait, by what the last ones took."""
-        return self.depth * self._pace
-
-    def is_full(self, coming: int, patience: float) -> bool:
-        """Whether one image more will be refused, where so many are about to be queued; see `submit`."""
-        waiting = self.depth + coming
-        return waiting >= self._max_queue or 2 * waiting * self._pace > patience
 
     async def drain(self) -> None:
         """Wait until nothing waits and nothing runs."""
@@ -179,7 +189,7 @@ class Batcher:
                 room -= len(images)
         if batch:
             self._running = self._max_batch_size - room
-            self._began = time.perf_counter()
+            self._batch, self._began = batch, time.perf_counter()
             self._wait(-self._running)
             task = loop.run_in_executor(self._thread, self._infer, batch)
             task.add_done_callback(lambda done: self._deliver(loop, batch, done.result()))
@@ -213,17 +223,20 @@ class Batcher:
             ends = np.cumsum([len(span.images) for span in batch])
             results = list(np.split(rows, ends[:-1]))
         except Exception as error:  # whatever a model's run raises is its callers' to know
-            # one that fails must not fail those it was joined with: each has a run of its own
-            results = [error] if len(batch) == 1 else [self._infer([span])[0] for span in batch]
+            # one that fails must not fail those it was joined with: each that is still waited for has its own run
+            results = [error] if len(batch) == 1 else [self._infer_alone(span, error) for span in batch]
         self._watch.ran(len(images), start - batch[0].request.since, time.perf_counter() - start)
         return results
+
+    def _infer_alone(self, span: _Span, error: Exception) -> Probabilities | Exception:
+        return error if span.request.answer.done() else self._infer([span])[0]
 
     def _deliver(
         self, loop: asyncio.AbstractEventLoop, batch: list[_Span], results: list[Probabilities | Exception]
     ) -> None:
-        pace = (time.perf_counter() - self._began) / self._running
-        self._pace += (pace - self._pace) * (_MEMORY if self._pace else 1)
-        self._running = 0
+        latest = (time.perf_counter() - self._began) / self._running
+        self._seconds_per_image += (latest - self._seconds_per_image) * (_MEMORY if self._seconds_per_image else 1)
+        self._running, self._batch = 0, []
         self._take(loop)  # before the answers are handed out: the model goes on while replies are written
         for span, result in zip(batch, results, strict=True):
             answer = span.request.answer

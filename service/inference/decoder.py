@@ -35,7 +35,7 @@ class Target(Protocol):
         """Its card, which says the size."""
 
     @property
-    def labels(self) -> tuple[str, str]:
+    def metric_labels(self) -> tuple[str, str]:
         """Its name and version, as the metrics label it."""
 
 
@@ -105,7 +105,7 @@ class Decoder:
         start = time.perf_counter()
         pixels = jpeg.plain(data, of.card.height, of.card.width)
         if pixels is not None:
-            self._metrics.decode_seconds.labels(*of.labels).observe(time.perf_counter() - start)
+            self._metrics.decode_seconds.labels(*of.metric_labels).observe(time.perf_counter() - start)
         return pixels
 
     def _open(self, data: bytes) -> Image.Image:
@@ -113,7 +113,7 @@ class Decoder:
             return preprocessing.open_header(data, max_pixels=self._max_pixels)
 
     def _finish(self, image: Image.Image, of: Target) -> Pixels:
-        with self._counting_refusals(), self._metrics.decode_seconds.labels(*of.labels).time():
+        with self._counting_refusals(), self._metrics.decode_seconds.labels(*of.metric_labels).time():
             return preprocessing.finish(image, of.card.height, of.card.width, of.card.resize_mode)
 
     @contextmanager

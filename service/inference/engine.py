@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 import numpy as np
@@ -9,9 +10,9 @@ import numpy.typing as npt
 import onnxruntime
 
 from contract import bundle
-from contract.cpu import cores
 from contract.errors import BundleError, UsageError
 from contract.preprocessing import Pixels
+from contract.session import first_line, open_session
 
 PROVIDERS: Final = {
     "cpu": "CPUExecutionProvider",
@@ -46,8 +47,12 @@ def providers(names: str) -> list[str]:
 class Engine:
     """Runs one bundle's model.
 
+    Attributes:
+        bundle: the bundle.
+        digest: SHA-256 of the model file and the card that were loaded.
+
     Args:
-        of: the bundle.
+        source: the bundle.
         threads: onnxruntime's threads for one run; 0 for as many as there are cores.
         on: what to compute on, in order of preference; see `providers`.
 
@@ -56,25 +61,37 @@ class Engine:
         UsageError: as `providers` does.
     """
 
-    def __init__(self, of: bundle.Bundle, threads: int = 0, on: str = "cpu") -> None:
-        self.bundle = of
+    def __init__(self, source: bundle.Bundle, threads: int = 0, on: str = "cpu") -> None:
+        self.bundle = source
+        self._run_options: onnxruntime.RunOptions | None = None  # of the run under way
         wanted = providers(on)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or cores()
-        options.inter_op_num_threads = 1
-        # a thread that spins for its next piece of work takes the core from decoding and from the event loop
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(of.model, options, providers=wanted)
-        except Exception as error:  # onnxruntime's exceptions share no base but Exception
-            raise BundleError(f"{of.model} does not load: {str(error).splitlines()[0]}") from None
-        bundle.check_graph(of, self._session.get_inputs(), self._session.get_outputs())
+            content = (
+                source.model.read_bytes()
+            )  # what is hashed is what is loaded, whatever happens to the file meanwhile
+        except OSError as error:
+            raise BundleError(f"{source.model} cannot be read: {error.strerror}") from None
+        # a thread that spins for its next piece of work takes the core from decoding and from the event loop
+        self._session = open_session(source, threads=threads, providers=wanted, spinning=False, content=content)
+        self.digest = hashlib.sha256(content + source.card.to_json().encode()).hexdigest()
 
     def run(self, images: Pixels) -> npt.NDArray[np.float32]:
-        """Calibrated probabilities, float32 (N, classes), of images, uint8 (N, H, W, 3). Releases the GIL."""
-        (probabilities,) = self._session.run([bundle.PROBABILITIES], {bundle.INPUT: images})
+        """Calibrated probabilities, float32 (N, classes), of images, uint8 (N, H, W, 3). Releases the GIL.
+
+        One run at a time: `terminate` ends the one under way.
+        """
+        self._run_options = options = onnxruntime.RunOptions()
+        try:
+            (probabilities,) = self._session.run([bundle.PROBABILITIES], {bundle.INPUT: images}, options)
+        finally:
+            self._run_options = None
         return np.asarray(probabilities, np.float32)
+
+    def terminate(self) -> None:
+        """Let the run under way, if there is one, fail before its next node; called on another thread than `run`."""
+        options = self._run_options
+        if options is not None:
+            options.terminate = True
 
     def warm(self, max_batch_size: int) -> None:
         """Run grey images at batch sizes of 1, 2, 4 ... and the largest, so that no request pays for a first time.
@@ -88,6 +105,6 @@ class Engine:
             try:
                 answer = self.run(grey)
             except Exception as error:  # as above
-                raise BundleError(f"{self.bundle.model} fails to run: {str(error).splitlines()[0]}") from None
+                raise BundleError(f"{self.bundle.model} fails to run: {first_line(error)}") from None
             if answer.shape != (size, len(card.labels)) or not np.allclose(answer.sum(1), 1, atol=1e-3):
                 raise BundleError(f"{self.bundle.model} answers {answer.shape}, not one probability a label")

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from contract.bundle import Bundle, Card
+from contract.repository import Fingerprint
 from service.inference.batcher import Batcher
 from service.inference.engine import Engine
 from service.observability.metrics import Metrics
@@ -31,18 +32,14 @@ class Stats:
         self.waited += waited
         self.last = time.time()
 
-    def plus(self, other: dict[str, Any]) -> Stats:
-        """These and another process' statistics of the same version, as `shared` gives them."""
+    def plus(self, other: Stats) -> Stats:
+        """These and another process' statistics of the same version."""
         sums = {size: list(figures) for size, figures in self.batches.items()}
-        for size, (count, took) in other["batches"]:
+        for size, (count, took) in dict(other.batches).items():
             mine = sums.setdefault(size, [0, 0.0])
             mine[0] += count
             mine[1] += took
-        return Stats(sums, self.waited + other["waited"], max(self.last, other["last"]))
-
-    def shared(self) -> dict[str, Any]:
-        """In a form that JSON can hold."""
-        return {"batches": list(dict(self.batches).items()), "waited": self.waited, "last": self.last}
+        return Stats(sums, self.waited + other.waited, max(self.last, other.last))
 
     def describe(self, name: str, version: int) -> dict[str, Any]:
         """As the statistics extension of the Open Inference Protocol shows it."""
@@ -76,13 +73,24 @@ class Stats:
 
 
 @dataclass(frozen=True)
-class Served:
-    """A version that answers requests."""
+class LoadedModel:
+    """A version that answers requests.
+
+    Attributes:
+        bundle: its folder and card.
+        batcher: what runs it.
+        stats: what it has run in this process.
+        load_seconds: how long loading and warming took.
+        digest: SHA-256 of the model and the card that were loaded.
+        fingerprint: of their files then; see `repository.fingerprint`.
+    """
 
     bundle: Bundle
     batcher: Batcher
     stats: Stats
     load_seconds: float
+    digest: str
+    fingerprint: Fingerprint | None
 
     @property
     def card(self) -> Card:
@@ -100,7 +108,7 @@ class Served:
         return self.bundle.version
 
     @cached_property
-    def labels(self) -> tuple[str, str]:
+    def metric_labels(self) -> tuple[str, str]:
         """Name and version, as the metrics label it."""
         return self.name, str(self.version)
 
@@ -126,7 +134,7 @@ class _Watch:
         self._runs.observe(took)
 
 
-def load(of: Bundle, settings: Settings, metrics: Metrics) -> Served:
+def load(bundle: Bundle, settings: Settings, metrics: Metrics, fingerprint: Fingerprint | None = None) -> LoadedModel:
     """Load a bundle's model and warm it; this blocks.
 
     Raises:
@@ -134,14 +142,15 @@ def load(of: Bundle, settings: Settings, metrics: Metrics) -> Served:
         UsageError: the settings name a provider that is not there.
     """
     start = time.perf_counter()
-    engine = Engine(of, settings.threads, settings.providers)
+    engine = Engine(bundle, settings.threads, settings.providers)
     engine.warm(settings.max_batch_size)
     stats = Stats()
     batcher = Batcher(
         engine.run,
-        _Watch(of.folder.parent.name, of.version, stats, metrics),
+        _Watch(bundle.folder.parent.name, bundle.version, stats, metrics),
         max_batch_size=settings.max_batch_size,
         max_queue=settings.max_queue,
         max_queue_delay=settings.max_queue_delay,
+        terminate=engine.terminate,
     )
-    return Served(of, batcher, stats, time.perf_counter() - start)
+    return LoadedModel(bundle, batcher, stats, time.perf_counter() - start, engine.digest, fingerprint)

@@ -1,52 +1,84 @@
-"""Which versions of which models answer requests: load, warm, swap, retire, go back.
+"""Which versions of which models answer requests: the repository and the desired state, reconciled.
 
-A version is loaded and warmed beside the one that serves; only then does it take its place, in one assignment on the
-event loop. The one before finishes what it has accepted and is let go. What cannot be served is refused, and what
-served goes on.
+One process of the worker group decides (`reconcile`), the others do as it did (`adopt`). A version is loaded and warmed
+beside the one that serves, and takes its place in one assignment on the event loop; the one before finishes what it has
+accepted. A version that cannot be served is refused, is tried again once its files change, and the newest version that
+can be served answers in its stead. Nothing here reads a disk on the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal, TypeVar
 
 from contract import repository
-from contract.bundle import MODEL
+from contract.bundle import MODEL, Bundle
 from contract.errors import BundleError, BundleNotFound, KernelscopeError, UsageError
-from service.inference.loaded_model import Served, load
+from contract.repository import Fingerprint, Listing
+from service.inference.loaded_model import LoadedModel, load
+from service.inference.refusal import Refusal
 from service.observability.metrics import Metrics
 from service.settings import Settings
 
 log = logging.getLogger("kernelscope")
 
-Status = Literal["ready", "refused", "available"]
+VersionState = Literal["ready", "refused", "available"]
+
+SCAN_SECONDS: Final = 10.0
+"""How long a call waits for the repository to be listed; a network file system may never answer."""
+
+_REFRESH_SECONDS: Final = 1.0
+"""How long a call that only tells what there is waits for the repository."""
+
+_Value = TypeVar("_Value")
+
+
+class Unavailable(KernelscopeError):
+    """The repository did not answer in time; what is loaded goes on serving."""
 
 
 @dataclass(frozen=True)
 class VersionStatus:
-    """A version in the repository: whether it answers requests, and if it was refused, why."""
+    """A version in the repository, or loaded: whether it answers requests, and if it was refused, why."""
 
     version: int
-    status: Status
+    state: VersionState
     reason: str = ""
 
 
 @dataclass(frozen=True)
-class _Refused:
-    """Why a version was refused, and what its files were then: once they change, it is tried again."""
+class ModelState:
+    """What one process knows of a model that another one has to do the same with.
 
-    reason: str
-    files: tuple[tuple[int, int], ...]
+    Attributes:
+        pinned: the version that was asked for; None for the settings' policy.
+        unloaded: whether it was asked to serve no more.
+        digests: of each version that answers requests, the SHA-256 of what was loaded.
+        refused: versions that cannot be served.
+    """
+
+    pinned: int | None = None
+    unloaded: bool = False
+    digests: Mapping[int, str] = field(default_factory=dict)
+    refused: Mapping[int, Refusal] = field(default_factory=dict)
+
+
+GroupState = Mapping[str, ModelState]
+"""By model, what the worker group serves."""
 
 
 @dataclass
 class _Model:
-    served: dict[int, Served] = field(default_factory=dict)
-    refused: dict[int, _Refused] = field(default_factory=dict)
     pinned: int | None = None
     unloaded: bool = False
+    loaded: dict[int, LoadedModel] = field(default_factory=dict)
+    refused: dict[int, Refusal] = field(default_factory=dict)
+    lost: set[int] = field(default_factory=set)  # loaded here, while another process cannot load it any more
 
 
 class Registry:
@@ -55,13 +87,30 @@ class Registry:
     Args:
         settings: where the repository is, which versions are wanted, and how models run.
         metrics: told of batches and loads.
+        trial: loads a bundle in a process of its own, once this one serves; raises `BundleError` where that fails.
+        loading: entered while a version is loaded here, so that the supervisor knows what a death was caused by.
+        fatal: versions that ended a process that loaded them: by model and version, why.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        *,
+        trial: Callable[[Bundle], Awaitable[None]] | None = None,
+        loading: Callable[[str, int], AbstractContextManager[None]] = lambda name, version: nullcontext(),
+        fatal: Mapping[tuple[str, int], Refusal] | None = None,
+    ) -> None:
         self._settings, self._metrics = settings, metrics
+        self._trial, self._loading = trial, loading
         self._models: dict[str, _Model] = {}
+        for (name, version), refusal in (fatal or {}).items():
+            self._models.setdefault(name, _Model()).refused[version] = refusal
+        self._listing = Listing({}, {})
         self._default = ""
         self._changing = asyncio.Lock()
+        self._refreshing: asyncio.Task[None] | None = None
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="models")
 
     # --- asking
 
@@ -70,107 +119,132 @@ class Registry:
         """The name of the model that answers where none is named."""
         return self._default
 
-    def get(self, name: str | None = None, version: int | None = None) -> Served:
+    def get(self, name: str | None = None, version: int | None = None) -> LoadedModel:
         """What answers for a model: the default one where none is named, its newest version where none is given.
 
         Raises:
             BundleNotFound: no such model, or not in that version; the message lists what there is.
         """
         model = self._models.get(name or self._default)
-        if model is None or not model.served:
-            there = ", ".join(one for one, found in self._models.items() if found.served) or "none"
-            raise BundleNotFound(f"there is no model {name or self._default!r} (models here: {there})")
+        if model is None or not model.loaded:
+            names = ", ".join(other for other, state in self._models.items() if state.loaded) or "none"
+            raise BundleNotFound(f"there is no model {name or self._default!r} (models here: {names})")
         if version is None:
-            return model.served[max(model.served)]
-        if version not in model.served:
-            there = ", ".join(map(str, sorted(model.served)))
+            return model.loaded[max(model.loaded)]
+        if version not in model.loaded:
+            numbers = ", ".join(map(str, sorted(model.loaded)))
             raise BundleNotFound(
-                f"model {name or self._default!r} is not served in version {version} (versions here: {there})"
+                f"model {name or self._default!r} is not served in version {version} (versions here: {numbers})"
             )
-        return model.served[version]
+        return model.loaded[version]
 
-    def served(self, name: str) -> dict[int, Served]:
-        """The versions of a model that answer requests, by number; none where there is no such model."""
+    def newest(self, name: str) -> LoadedModel | None:
+        """The newest version of a model that answers requests; None where there is none."""
         model = self._models.get(name)
-        return model.served if model else {}
+        return model.loaded[max(model.loaded)] if model and model.loaded else None
 
-    def all(self) -> list[Served]:
+    def all(self) -> list[LoadedModel]:
         """Every version that answers requests, by name and number."""
-        return [model.served[number] for _, model in sorted(self._models.items()) for number in sorted(model.served)]
+        return [model.loaded[number] for _, model in sorted(self._models.items()) for number in sorted(model.loaded)]
 
     def names(self) -> list[str]:
-        """Every model in the repository or served."""
-        there = repository.models(self._settings.models) if self._settings.models.is_dir() else ()
-        return sorted({*there, *(name for name, model in self._models.items() if model.served)})
+        """Every model in the repository, as it was listed last, or loaded."""
+        return sorted({*self._listing.versions, *(name for name, model in self._models.items() if model.loaded)})
 
     def versions(self, name: str) -> list[VersionStatus]:
-        """Every version of a model in the repository or served, oldest first. Raises `BundleNotFound`."""
+        """Every version of a model in the repository or loaded, oldest first. Raises `BundleNotFound`."""
         model = self._models.get(name, _Model())
-        numbers = sorted({*model.served, *repository.versions(self._settings.models, name)})
+        numbers = sorted({*model.loaded, *self._listing.versions.get(name, ())})
         if not numbers:
-            raise BundleNotFound(f"there is no model {name!r} (models here: {', '.join(self.names())})")
-        found = []
-        for number in numbers:
-            if number in model.served:
-                found.append(VersionStatus(number, "ready"))
-            elif number in model.refused:
-                found.append(VersionStatus(number, "refused", model.refused[number].reason))
-            else:
-                found.append(VersionStatus(number, "available"))
-        return found
+            names = ", ".join(self.names()) or "none"
+            raise BundleNotFound(f"there is no model {name!r} (models here: {names})")
+        return [self._status(model, number) for number in numbers]
+
+    def refused(self) -> list[tuple[str, VersionStatus]]:
+        """Every version in the repository that was refused, by model; also those that another one answers for."""
+        return [
+            (name, VersionStatus(number, "refused", model.refused[number].reason))
+            for name, model in sorted(self._models.items())
+            for number in sorted(model.refused)
+            if number in self._listing.versions.get(name, ())
+        ]
+
+    def ignored(self) -> Mapping[str, str]:
+        """What in the repository does not count as a model or a version, by its path, and why."""
+        return self._listing.ignored
+
+    def state(self) -> GroupState:
+        """What this process serves, for another one to do the same."""
+        return {
+            name: ModelState(
+                model.pinned,
+                model.unloaded,
+                {number: loaded.digest for number, loaded in model.loaded.items()},
+                dict(model.refused),
+            )
+            for name, model in self._models.items()
+        }
+
+    async def refresh(self) -> None:
+        """List the repository anew, for what `names`, `versions` and `ignored` tell; nothing is loaded.
+
+        Where the repository does not answer soon, or cannot be listed, they go on telling what was there before.
+        """
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.create_task(self._scan(None))
+        done, _ = await asyncio.wait({self._refreshing}, timeout=_REFRESH_SECONDS)
+        for task in done:
+            if isinstance(error := task.exception(), KernelscopeError):
+                log.warning("%s", error)
 
     # --- changing
 
-    def start(self) -> None:
-        """Load what is wanted, before the first request; this blocks.
+    async def start(self) -> None:
+        """List the repository and load what is wanted, before the first request.
 
         Raises:
-            BundleError: there is no model, or none of a model's versions can be served.
+            BundleError: there is no model, or none that can be served.
             UsageError: the default model is not there.
         """
         settings = self._settings
-        root, wanted = settings.models, settings.model
-        names = list(repository.models(root))
+        await self._scan(None)
+        names = list(self._listing.versions)
         if not names:
-            raise BundleNotFound(f"{root} holds no model: expected <name>/<version>/{MODEL}")
-        if wanted and wanted not in names:
-            raise UsageError(f"there is no model {wanted!r} in {root} (models there: {', '.join(names)})")
-        self._default = wanted or repository.default(names)
+            raise BundleNotFound(
+                f"{settings.models} holds no model: expected <name>/<version>/{MODEL}; {self._listing.why_empty()}"
+            )
+        if settings.model and settings.model not in names:
+            raise UsageError(
+                f"there is no model {settings.model!r} in {settings.models} (models there: {', '.join(names)})"
+            )
         for name in names:
-            model = self._models[name] = _Model()
-            for number in self._wanted(name):
-                try:
-                    self._install(self._load(name, number))
-                except BundleError as error:
-                    self._refuse(name, number, error)
-            if not model.served and not model.refused:
-                numbers = ", ".join(map(str, repository.versions(root, name)))
-                raise BundleNotFound(f"model {name!r} has no version {settings.versions} (versions there: {numbers})")
-            if not model.served:
-                raise BundleError(model.refused[max(model.refused)].reason)
+            await self._bring_in_line(name, trial=None)
+        served = [name for name in names if self._models[name].loaded]
+        if not served:
+            raise BundleError(self._why_nothing(names))
+        self._default = settings.model or repository.default(served)
 
-    async def sync(self, *, again: bool = False) -> None:
-        """Bring what is served in line with the repository and the settings; refusals are logged, never raised.
+    async def reconcile(self, *, retry: bool = False) -> bool:
+        """Bring what is served in line with the repository and what was asked for; refusals are logged, never raised.
 
         Args:
-            again: whether to try what was refused before, though its files have not changed.
+            retry: whether to try what was refused before, though its files have not changed.
+
+        Returns:
+            Whether anything has changed.
+
+        Raises:
+            BundleNotFound: the repository cannot be listed.
+            Unavailable: it did not answer in time.
         """
         async with self._changing:
+            before = self.state()
+            await self._scan()
             for name in self.names():
-                model = self._models.setdefault(name, _Model())
-                if model.unloaded:
-                    continue
-                wanted = self._wanted(name)
-                for number in wanted:
-                    before = model.refused.get(number)
-                    if number in model.served or (before and not again and before.files == self._files(name, number)):
-                        continue
-                    try:
-                        await self._swap_in(name, number)
-                    except KernelscopeError as error:
-                        self._refuse(name, number, error)
-                if any(number in model.served for number in wanted):
-                    await self._retire(name, [number for number in model.served if number not in wanted])
+                if retry:
+                    self._model(name).refused.clear()
+                await self._bring_in_line(name, self._trial)
+            return self.state() != before
 
     async def load(self, name: str, version: int | None = None) -> None:
         """Serve a model again, and stay with one version of it if one is given; that is also the way back.
@@ -178,94 +252,205 @@ class Registry:
         Raises:
             BundleNotFound: no such model or version in the repository.
             BundleError: it cannot be served; what served goes on.
+            Unavailable: the repository did not answer in time.
         """
-        repository.find(self._settings.models, name, version)
         async with self._changing:
-            model = self._models.setdefault(name, _Model())
+            await self._scan()
+            self._find(name, version)
+            model = self._model(name)
+            before = model.pinned, model.unloaded
             model.refused.clear()
-            before, model.pinned = model.pinned, version
-            try:
-                for number in self._wanted(name):
-                    if number not in model.served:
-                        await self._swap_in(name, number)
-            except KernelscopeError:
-                model.pinned = before
-                raise
-            model.unloaded = False
-            await self._retire(name, [number for number in model.served if number not in self._wanted(name)])
+            model.pinned, model.unloaded = version, False
+            newest = version or max(self._wanted(name), default=0)
+            if newest not in model.loaded or self._changed(name, newest):
+                error = await self._try(name, newest, self._trial)
+                if error:
+                    model.pinned, model.unloaded = before
+                    raise error
+            await self._bring_in_line(name, self._trial)
 
     async def unload(self, name: str) -> None:
         """Serve a model no more; requests that it has accepted are answered. Raises `BundleNotFound`."""
-        self.versions(name)
         async with self._changing:
-            model = self._models.setdefault(name, _Model())
+            self.versions(name)
+            model = self._model(name)
             model.unloaded = True
-            await self._retire(name, list(model.served))
+            await self._retire(name, list(model.loaded))
 
-    def wishes(self) -> dict[str, tuple[int | None, bool]]:
-        """What `load` and `unload` asked for: by model, the version that is pinned, and whether it is unloaded."""
-        return {name: (model.pinned, model.unloaded) for name, model in self._models.items()}
+    async def adopt(self, group: GroupState) -> list[tuple[str, int]]:
+        """Serve what another process of the group serves: the same versions, with the same content.
 
-    async def follow(self, wishes: dict[str, tuple[int | None, bool]]) -> None:
-        """Bring what is served in line with another process' `wishes`."""
+        Returns:
+            Versions that cannot be loaded here as they are there, because their files have changed or are gone.
+        """
+        failed: list[tuple[str, int]] = []
         async with self._changing:
-            for name, (pinned, unloaded) in wishes.items():
-                model = self._models.setdefault(name, _Model())
-                model.pinned, model.unloaded = pinned, unloaded
-                if unloaded:
-                    await self._retire(name, list(model.served))
-        await self.sync()
+            await self._scan()
+            for name, theirs in group.items():
+                model = self._model(name)
+                model.pinned, model.unloaded, model.refused = theirs.pinned, theirs.unloaded, dict(theirs.refused)
+                for number, digest in theirs.digests.items():
+                    if number in model.loaded and model.loaded[number].digest == digest:
+                        continue
+                    error = await self._try(name, number, None, digest)
+                    if error:
+                        failed.append((name, number))
+                await self._retire(name, [number for number in model.loaded if number not in theirs.digests])
+            if not self._default:
+                served = [name for name, model in self._models.items() if model.loaded]
+                self._default = self._settings.model or repository.default(sorted(served))
+        return failed
+
+    def lose(self, versions: list[tuple[str, int]]) -> None:
+        """Another process cannot load these any more: where a model has another version, that one is to answer."""
+        for name, number in versions:
+            self._model(name).lost.add(number)
 
     def close(self) -> None:
         """Let go of every model; runs under way end first."""
-        for served in self.all():
-            served.batcher.close()
+        for loaded in self.all():
+            loaded.batcher.close()
+        self._disk.shutdown(wait=False, cancel_futures=True)
 
     # --- how
 
+    def _model(self, name: str) -> _Model:
+        return self._models.setdefault(name, _Model())
+
+    def _status(self, model: _Model, number: int) -> VersionStatus:
+        if number in model.loaded:
+            return VersionStatus(number, "ready")
+        if number in model.refused:
+            return VersionStatus(number, "refused", model.refused[number].reason)
+        return VersionStatus(number, "available")
+
+    async def _scan(self, seconds: float | None = SCAN_SECONDS) -> None:
+        self._listing = await self._on_disk(lambda: repository.scan(self._settings.models), seconds)
+
+    async def _on_disk(self, read: Callable[[], _Value], seconds: float | None = None) -> _Value:
+        """What `read` returns, called on the thread that may wait for a disk."""
+        task = asyncio.get_running_loop().run_in_executor(self._disk, read)
+        try:
+            return await asyncio.wait_for(asyncio.shield(task), seconds)
+        except TimeoutError:
+            raise Unavailable(
+                f"{self._settings.models} did not answer within {seconds:g} s; what is loaded goes on serving"
+            ) from None
+
+    def _find(self, name: str, version: int | None) -> None:
+        there = self._listing.versions.get(name, {})
+        if not there:
+            names = ", ".join(self._listing.versions) or "none"
+            raise BundleNotFound(f"there is no model {name!r} in {self._settings.models} (models there: {names})")
+        if version is not None and version not in there:
+            numbers = ", ".join(map(str, there))
+            raise BundleNotFound(f"model {name!r} has no version {version} (versions there: {numbers})")
+
     def _wanted(self, name: str) -> list[int]:
-        there = repository.versions(self._settings.models, name)
-        policy = str(self._models[name].pinned or self._settings.versions)
-        if policy == "all":
-            return there
-        if policy == "latest":
-            return there[-1:]
-        return [number for number in there if str(number) == policy]
+        """The versions that the policy names, whether they can be served or not, newest first."""
+        there = sorted(self._listing.versions.get(name, ()), reverse=True)
+        policy = str(self._model(name).pinned or self._settings.versions)
+        return there if policy in ("latest", "all") else [number for number in there if str(number) == policy]
 
-    async def _swap_in(self, name: str, number: int) -> None:
-        served = await asyncio.to_thread(self._load, name, number)
-        self._install(served)
-        log.info("serving %s %d", name, number)
+    def _target(self, name: str) -> list[int]:
+        """The versions that should answer, of those that have not been refused: all, or the newest."""
+        model = self._model(name)
+        usable = [
+            number
+            for number in self._wanted(name)
+            if (number in model.loaded and number not in model.lost) or not self._is_refused(name, number)
+        ]
+        return usable if self._settings.versions == "all" and not model.pinned else usable[:1]
 
-    def _load(self, name: str, number: int) -> Served:
-        of = repository.find(self._settings.models, name, number)
-        now = self._models[name].served
-        if now:
-            card = now[max(now)].card
-            if (of.card.height, of.card.width) != (card.height, card.width):
-                raise BundleError(
-                    f"version {number} of {name} takes {of.card.height}x{of.card.width} images, the one that serves "
-                    f"{card.height}x{card.width}: publish it under another name"
-                )
-        return load(of, self._settings, self._metrics)
+    def _is_refused(self, name: str, number: int) -> bool:
+        refusal = self._model(name).refused.get(number)
+        if refusal is None:
+            return False
+        return refusal.fingerprint is None or refusal.fingerprint == self._listing.versions[name].get(number)
 
-    def _install(self, served: Served) -> None:
-        model = self._models[served.name]
-        model.served[served.version] = served
-        model.refused.pop(served.version, None)
+    def _changed(self, name: str, number: int) -> bool:
+        """Whether a loaded version's files are others now than when it was loaded."""
+        return self._model(name).loaded[number].fingerprint != self._listing.versions[name].get(number)
+
+    def _next(self, name: str) -> int | None:
+        """The next version to load, if there is one."""
+        model = self._model(name)
+        for number in self._target(name):
+            if number not in model.loaded:
+                return number
+            if self._changed(name, number) and not self._is_refused(name, number):
+                return number
+        return None
+
+    async def _bring_in_line(self, name: str, trial: Callable[[Bundle], Awaitable[None]] | None) -> None:
+        model = self._model(name)
+        if model.unloaded:
+            return
+        while (number := self._next(name)) is not None:
+            await self._try(name, number, trial)
+        target = self._target(name)
+        if any(number in model.loaded for number in target):
+            await self._retire(name, [number for number in model.loaded if number not in target])
+
+    async def _try(
+        self, name: str, number: int, trial: Callable[[Bundle], Awaitable[None]] | None, digest: str | None = None
+    ) -> KernelscopeError | None:
+        """Load a version and let it answer, or refuse it; returns why it was refused."""
+        fingerprint = self._listing.versions.get(name, {}).get(number)
+        try:
+            bundle = await self._on_disk(lambda: repository.find(self._settings.models, name, number))
+            self._check_size(bundle, name)
+            if trial:
+                await trial(bundle)
+            loaded = await self._on_disk(lambda: self._load(bundle, fingerprint))
+            if digest not in (None, loaded.digest):
+                loaded.batcher.close()
+                raise BundleError(f"{bundle.folder} has changed since the other processes loaded it")
+        except UsageError:  # the settings are wrong, not this version
+            raise
+        except KernelscopeError as error:
+            self._model(name).refused[number] = Refusal(str(error), fingerprint)
+            log.error("%s %d is refused: %s", name, number, error)  # noqa: TRY400 -- one line for a bad model
+            return error
+        await self._install(loaded)
+        return None
+
+    def _check_size(self, bundle: Bundle, name: str) -> None:
+        """Clients that send pixels rely on a model's size: a version of another one is another model."""
+        newest = self.newest(name)
+        if newest and (bundle.card.height, bundle.card.width) != (newest.card.height, newest.card.width):
+            raise BundleError(
+                f"version {bundle.version} of {name} takes {bundle.card.height}x{bundle.card.width} images, the one "
+                f"that serves {newest.card.height}x{newest.card.width}: publish it under another name"
+            )
+
+    def _load(self, bundle: Bundle, fingerprint: Fingerprint | None) -> LoadedModel:
+        with self._loading(bundle.folder.parent.name, bundle.version):
+            return load(bundle, self._settings, self._metrics, fingerprint)
+
+    async def _install(self, loaded: LoadedModel) -> None:
+        model = self._model(loaded.name)
+        before = model.loaded.get(loaded.version)
+        model.loaded[loaded.version] = loaded
+        model.refused.pop(loaded.version, None)
+        model.lost.discard(loaded.version)
+        if before:
+            await before.batcher.drain()
+        log.info("serving %s %d", loaded.name, loaded.version)
 
     async def _retire(self, name: str, numbers: list[int]) -> None:
+        model = self._model(name)
         for number in numbers:
-            served = self._models[name].served.pop(number)
+            loaded = model.loaded.pop(number)
+            model.lost.discard(number)
             # a request that has just asked for this version may not have reached the batcher: it still finds it open
-            await served.batcher.drain()
+            await loaded.batcher.drain()
             log.info("%s %d serves no more", name, number)
 
-    def _files(self, name: str, number: int) -> tuple[tuple[int, int], ...]:
-        """When a version's files were changed, and how long they are."""
-        stats = (path.stat() for path in sorted((self._settings.models / name / str(number)).iterdir()))
-        return tuple((one.st_mtime_ns, one.st_size) for one in stats)
-
-    def _refuse(self, name: str, number: int, error: KernelscopeError) -> None:
-        self._models[name].refused[number] = _Refused(str(error), self._files(name, number))
-        log.error("%s %d is refused: %s", name, number, error)
+    def _why_nothing(self, names: list[str]) -> str:
+        for name in names:
+            model = self._model(name)
+            if model.refused:
+                return model.refused[max(model.refused)].reason
+        versions = ", ".join(map(str, self._listing.versions[names[0]]))
+        return f"model {names[0]!r} has no version {self._settings.versions} (versions there: {versions})"

@@ -1,19 +1,18 @@
-"""Prometheus instruments of one application.
+"""Prometheus instruments of one application, and the page that shows those of all its processes as one.
 
-Where several processes serve on one socket, prometheus_client keeps the figures in files that all of them map, and a
-page shows their sums, whichever process is asked (its multiprocess mode, which the supervisor chooses).
+Each process counts in its own memory. Whoever is asked for the page asks the others for their figures and adds them up.
+What a process has counted outlives it: it is kept in memory that the group shares (`worker_link.SharedMemory`), and the
+process that takes its place starts from there. No files are needed, so no full disk can get in the way.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from prometheus_client import (
-    GC_COLLECTOR,
     CollectorRegistry,
     Counter,
     Gauge,
@@ -23,15 +22,18 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
-from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
+
+Families = tuple[Metric, ...]
+"""What one process has counted and timed, by metric."""
 
 _SECONDS: Final = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 @dataclass(frozen=True)
-class Loaded:
+class ModelInfo:
     """What the page says of a version that is served."""
 
     name: str
@@ -45,7 +47,6 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
-        self._several = "PROMETHEUS_MULTIPROC_DIR" in os.environ
         model = ("model", "version")
         self.requests = Counter(
             "kernelscope_requests", "Requests answered.", ("route", "method", "code", *model), registry=registry
@@ -61,7 +62,6 @@ class Metrics:
             "kernelscope_requests_in_flight",
             "Requests being answered now.",
             registry=registry,
-            multiprocess_mode="livesum",
         )
         self.decode_seconds = Histogram(
             "kernelscope_decode_seconds",
@@ -110,34 +110,69 @@ class Metrics:
             "Images waiting for the model now.",
             model,
             registry=registry,
-            multiprocess_mode="livesum",
         )
 
-    def page(self, accept: str, loaded: Iterable[Loaded], processes: Iterable[int]) -> tuple[bytes, str]:
+    def figures(self, kept: Families = ()) -> Families:
+        """What this process has counted, and `kept`: what the process counted whose place it has taken."""
+        own = tuple(self._registry.collect())
+        return total([own, [family for family in kept if family.type != "gauge"]]) if kept else own
+
+    def page(
+        self,
+        accept: str,
+        figures: Iterable[Iterable[Metric]],
+        models: Iterable[ModelInfo],
+        processes: Iterable[int],
+    ) -> tuple[bytes, str]:
         """The metrics page and its content type: OpenMetrics where `accept` asks for it, else Prometheus text.
 
         Args:
             accept: the request's header.
-            loaded: every version that is served.
-            processes: the ids of the processes that serve, whose figures are summed.
+            figures: of each process.
+            models: every version that is served.
+            processes: the ids of the processes that serve.
         """
         whole = CollectorRegistry()
-        if self._several:
-            MultiProcessCollector(whole)  # type: ignore[no-untyped-call]
-        else:
-            whole.register(self._registry)
-            whole.register(GC_COLLECTOR)
+        whole.register(_Collected(total(figures)))
         PlatformCollector(registry=whole)
         whole.register(_Processes(processes))
-        whole.register(_Models(loaded))
+        whole.register(_Models(models))
         encode: Callable[[CollectorRegistry], bytes]
         encode, content_type = choose_encoder(accept)
         return encode(whole), content_type
 
 
+def total(figures: Iterable[Iterable[Metric]]) -> Families:
+    """The sums of several processes' figures; when each began to count is left out."""
+    families: dict[str, Metric] = {}
+    values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], Sample]] = {}
+    for family in (family for process in figures for family in process):
+        if family.name not in families:
+            families[family.name] = Metric(family.name, family.documentation, family.type, family.unit)
+            values[family.name] = {}
+        sums = values[family.name]
+        for sample in family.samples:
+            if sample.name.endswith("_created"):
+                continue
+            key = sample.name, tuple(sample.labels.items())
+            before = sums.get(key)
+            sums[key] = sample._replace(value=sample.value + before.value) if before else sample
+    for name, family in families.items():
+        family.samples = list(values[name].values())
+    return tuple(families.values())
+
+
+class _Collected(Collector):
+    def __init__(self, families: Families) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._families
+
+
 class _Models(Collector):
-    def __init__(self, loaded: Iterable[Loaded]) -> None:
-        self._loaded = list(loaded)
+    def __init__(self, models: Iterable[ModelInfo]) -> None:
+        self._info = list(models)
 
     def collect(self) -> Iterator[Metric]:
         info = GaugeMetricFamily(
@@ -148,9 +183,9 @@ class _Models(Collector):
         seconds = GaugeMetricFamily(
             "kernelscope_model_load_seconds", "Loading and warming the model.", labels=("model", "version")
         )
-        for one in self._loaded:
-            info.add_metric((one.name, str(one.version), one.recipe), 1)
-            seconds.add_metric((one.name, str(one.version)), one.seconds)
+        for model in self._info:
+            info.add_metric((model.name, str(model.version), model.recipe), 1)
+            seconds.add_metric((model.name, str(model.version)), model.seconds)
         yield info
         yield seconds
 

@@ -18,10 +18,9 @@ from fastapi.responses import JSONResponse, Response
 from contract import bundle
 from contract.errors import BundleError, BundleNotFound
 from contract.version import VERSION
-from service import state
 from service.http import auth, body
-from service.http.deadline import infer, within
-from service.inference.registry import Status
+from service.http.deadline import deadline, infer
+from service.inference.registry import VersionState
 from service.routes.open_inference_codec import HEADER, parameters, read, reply
 from service.routes.tensors import (
     decoded,
@@ -43,6 +42,7 @@ from service.schemas import (
     refused,
     takes,
 )
+from service.state import app_state, find_model
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
@@ -70,7 +70,7 @@ _INFER: Final[dict[str, Any]] = {
 """What the OpenAPI document says of the routes that run a model."""
 
 _MICROSECONDS: Final = 1e6
-_STATES: Final[dict[Status, str]] = {"ready": "READY", "refused": "UNAVAILABLE", "available": "UNAVAILABLE"}
+_STATES: Final[dict[VersionState, str]] = {"ready": "READY", "refused": "UNAVAILABLE", "available": "UNAVAILABLE"}
 
 
 @router.get("", responses=refused(ProtocolError, 401))
@@ -88,28 +88,28 @@ async def live() -> dict[str, bool]:
 @router.get("/health/ready", response_model=Ready, responses=refused(Ready, 503))
 async def ready(request: Request) -> JSONResponse:
     """200 where every model answers, else 503."""
-    is_ready = (await state.of(request).health())[0] == "ready"
+    is_ready = (await app_state(request).group.status())[0] == "ready"
     return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
 
 
 @router.get("/models/stats", responses=refused(ProtocolError, 401))
 async def all_stats(request: Request) -> dict[str, Any]:
     """`stats` of every version that is served."""
-    here = state.of(request)
-    served = here.registry.all()
-    return {"model_stats": [(await here.stats(one)).describe(one.name, one.version) for one in served]}
+    state = app_state(request)
+    loaded = state.registry.all()
+    return {"model_stats": [(await state.group.stats(one)).describe(one.name, one.version) for one in loaded]}
 
 
 @router.get("/models/{name}", responses=PROTOCOL_ASKING)
 @router.get("/models/{name}/versions/{version}", responses=PROTOCOL_ASKING)
 async def metadata(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
     """What the model takes and gives."""
-    here = state.of(request)
-    served = here.registry.get(name, version_number(version))
-    card = served.card
+    state = app_state(request)
+    loaded = state.registry.get(name, version_number(version))
+    card = loaded.card
     return {
         "name": name,
-        "versions": [str(one.version) for one in here.registry.versions(name) if one.status == "ready"],
+        "versions": [str(one.version) for one in state.registry.versions(name) if one.state == "ready"],
         "platform": "onnxruntime_onnx",
         "inputs": [{"name": bundle.INPUT, "datatype": "UINT8", "shape": [-1, card.height, card.width, 3]}],
         "outputs": [{"name": bundle.PROBABILITIES, "datatype": "FP32", "shape": [-1, len(card.labels)]}],
@@ -120,25 +120,25 @@ async def metadata(request: Request, name: str, version: str | None = None) -> d
 @router.get("/models/{name}/versions/{version}/ready", responses=PROTOCOL_ASKING)
 async def model_ready(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
     """200 where the model answers, else 404."""
-    served = state.of(request).registry.get(name, version_number(version))
-    return {"name": name, "version": str(served.version), "ready": True}
+    loaded = app_state(request).registry.get(name, version_number(version))
+    return {"name": name, "version": str(loaded.version), "ready": True}
 
 
 @router.get("/models/{name}/config", responses=PROTOCOL_ASKING)
 @router.get("/models/{name}/versions/{version}/config", responses=PROTOCOL_ASKING)
 async def config(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
     """The model's configuration in Triton's terms."""
-    here = state.of(request)
-    card = here.registry.get(name, version_number(version)).card
+    state = app_state(request)
+    card = state.registry.get(name, version_number(version)).card
     return {
         "name": name,
         "platform": "onnxruntime_onnx",
         "backend": "onnxruntime",
-        "max_batch_size": here.settings.max_batch_size,
+        "max_batch_size": state.settings.max_batch_size,
         "input": [{"name": bundle.INPUT, "data_type": "TYPE_UINT8", "dims": [card.height, card.width, 3]}],
         "output": [{"name": bundle.PROBABILITIES, "data_type": "TYPE_FP32", "dims": [len(card.labels)]}],
-        "dynamic_batching": {"max_queue_delay_microseconds": round(here.settings.max_queue_delay * _MICROSECONDS)},
-        "version_policy": {here.settings.versions: {}},
+        "dynamic_batching": {"max_queue_delay_microseconds": round(state.settings.max_queue_delay * _MICROSECONDS)},
+        "version_policy": {state.settings.versions: {}},
     }
 
 
@@ -146,35 +146,36 @@ async def config(request: Request, name: str, version: str | None = None) -> dic
 @router.get("/models/{name}/versions/{version}/stats", responses=PROTOCOL_ASKING)
 async def stats(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
     """How many images and batches a version has run, and how long that took."""
-    here = state.of(request)
-    one = here.registry.get(name, version_number(version))
-    return {"model_stats": [(await here.stats(one)).describe(one.name, one.version)]}
+    state = app_state(request)
+    one = state.registry.get(name, version_number(version))
+    return {"model_stats": [(await state.group.stats(one)).describe(one.name, one.version)]}
 
 
 @router.post("/models/{name}/infer", **_INFER)
 @router.post("/models/{name}/versions/{version}/infer", **_INFER)
 async def infer_(request: Request, name: str, version: str | None = None) -> Response:
     """Probabilities of images; the body may be packed with gzip or deflate."""
-    here = state.of(request)
-    served = state.serving(request, name, version_number(version))
-    limit = here.settings.max_body
-    async with within(request, None):
+    state = app_state(request)
+    loaded = find_model(request, name, version_number(version))
+    limit = state.settings.max_body
+    async with deadline(request, None):
         sent = inflated(await body.body(request, limit), request.headers.get("content-encoding", ""), limit)
-        asked = await asyncio.to_thread(read, sent, request.headers.get(HEADER), served)
-        async with within(request, asked.timeout):
-            tensor = await decoded(here, asked.encoded, served) if asked.tensor is None else asked.tensor
-            if len(tensor) > here.settings.max_images:
-                refuse(f"the request has {len(tensor)} images; send {here.settings.max_images} at most")
-            probabilities = await infer(request, served, tensor)
-    return reply(served, asked, probabilities)
+        asked = await asyncio.to_thread(read, sent, request.headers.get(HEADER), loaded)
+        async with deadline(request, asked.timeout):
+            tensor = await decoded(state, asked.encoded, loaded) if asked.tensor is None else asked.tensor
+            if len(tensor) > state.settings.max_images:
+                refuse(f"the request has {len(tensor)} images; send {state.settings.max_images} at most")
+            probabilities = await infer(request, loaded, tensor)
+    return reply(loaded, asked, probabilities)
 
 
 @router.post("/repository/index", responses=refused(ProtocolError, 401))
 async def index(request: Request) -> list[dict[str, str]]:
     """Every version of every model in the repository, and whether it answers."""
-    registry = state.of(request).registry
+    registry = app_state(request).registry
+    await registry.refresh()
     return [
-        {"name": name, "version": str(one.version), "state": _STATES[one.status], "reason": one.reason}
+        {"name": name, "version": str(one.version), "state": _STATES[one.state], "reason": one.reason}
         for name in registry.names()
         for one in registry.versions(name)
     ]
@@ -190,13 +191,13 @@ async def load(request: Request, name: str) -> dict[str, Any]:
 
     Takes the admin key.
     """
-    here = state.of(request)
-    auth.require_admin(request, here.settings)
-    async with within(request, None):
-        asked = json_object(await body.body(request, here.settings.max_body) or b"{}")
+    state = app_state(request)
+    auth.require_admin(request, state.settings)
+    async with deadline(request, None):
+        asked = json_object(await body.body(request, state.settings.max_body) or b"{}")
     version = parameters(asked).get("version")
     try:
-        await here.load(name, version_number(None if version is None else str(version)))
+        await state.group.load(name, version_number(None if version is None else str(version)))
     except BundleNotFound:
         raise
     except BundleError as error:
@@ -207,10 +208,10 @@ async def load(request: Request, name: str) -> dict[str, Any]:
 @router.post("/repository/models/{name}/unload", responses=refused(ProtocolError, 401, 403, 404, 503))
 async def unload(request: Request, name: str) -> dict[str, Any]:
     """Serve a model no more; what it has accepted is answered. Takes the admin key."""
-    here = state.of(request)
-    auth.require_admin(request, here.settings)
+    state = app_state(request)
+    auth.require_admin(request, state.settings)
     try:
-        await here.unload(name)
+        await state.group.unload(name)
     except BundleNotFound:
         raise
     except BundleError as error:  # another process is away: nothing is wrong with the request

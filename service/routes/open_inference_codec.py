@@ -16,14 +16,14 @@ from fastapi.responses import JSONResponse, Response
 from contract import bundle
 from contract.preprocessing import Pixels
 from service.inference.batcher import Probabilities
-from service.inference.loaded_model import Served
+from service.inference.loaded_model import LoadedModel
 from service.routes.tensors import from_base64, from_length_prefixed, json_object, pixels, refuse
 
 HEADER: Final = "inference-header-content-length"
 """The header that says how long the JSON part is, where tensors follow it as bytes."""
 _MICROSECONDS: Final = 1e6
 _LARGEST: Final = 2**31 - 1
-"""Above any size, and any time in microseconds, that makes sense here."""
+"""Above any size, and any time in microseconds, that makes sense state."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class InferenceRequest:
     classification: int
 
 
-def read(body: bytes, header: str | None, served: Served) -> InferenceRequest:
+def read(body: bytes, header: str | None, loaded: LoadedModel) -> InferenceRequest:
     """Parse a whole request, which takes milliseconds where a large tensor is written as JSON.
 
     Args:
@@ -56,21 +56,21 @@ def read(body: bytes, header: str | None, served: Served) -> InferenceRequest:
         served: the model that is asked.
 
     Raises:
-        Refusal: the first thing that is wrong with it.
+        ApiError: the first thing that is wrong with it.
     """
     if header is None:
-        return _from_json(json_object(body), b"", served, binary=False)
+        return _from_json(json_object(body), b"", loaded, binary=False)
     if not header.isdecimal() or not header.isascii() or len(header) > 12 or int(header) > len(body):
         refuse(f"{HEADER} is {header[:20]!r}; the body has {len(body)} bytes")
     length = int(header)
     if length == 0:
-        return _from_raw(body, served)
-    return _from_json(json_object(body[:length]), body[length:], served, binary=True)
+        return _from_raw(body, loaded)
+    return _from_json(json_object(body[:length]), body[length:], loaded, binary=True)
 
 
-def _from_raw(body: bytes, served: Served) -> InferenceRequest:
+def _from_raw(body: bytes, loaded: LoadedModel) -> InferenceRequest:
     """A request that is one input's bytes and nothing else: an encoded image, or as many raw ones as fit."""
-    card = served.card
+    card = loaded.card
     each = card.height * card.width * 3
     options = {"identity": None, "timeout": None, "binary": True, "classification": 0}
     if body and len(body) % each == 0:
@@ -79,7 +79,7 @@ def _from_raw(body: bytes, served: Served) -> InferenceRequest:
     return InferenceRequest(None, [body], **options)  # type: ignore[arg-type]
 
 
-def _from_json(asked: dict[str, Any], binary_parts: bytes, served: Served, *, binary: bool) -> InferenceRequest:
+def _from_json(asked: dict[str, Any], binary_parts: bytes, loaded: LoadedModel, *, binary: bool) -> InferenceRequest:
     inputs = asked.get("inputs")
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         refuse(f"inputs must list one tensor, {bundle.INPUT!r}")
@@ -97,8 +97,8 @@ def _from_json(asked: dict[str, Any], binary_parts: bytes, served: Served, *, bi
     if size is None and "data" not in tensor:
         refuse("the input has neither data nor binary_data_size")
     data = binary_parts if size is not None else tensor["data"]
-    tensor_pixels, encoded = _content(tensor.get("datatype"), shape, data, served)
-    wants_binary, classification = _outputs(asked, served)
+    tensor_pixels, encoded = _content(tensor.get("datatype"), shape, data, loaded)
+    wants_binary, classification = _outputs(asked, loaded)
     microseconds = parameters(asked).get("timeout")
     if microseconds is not None and not (_whole(microseconds) and microseconds <= _LARGEST):
         refuse(f"timeout must be a whole number of microseconds, at most {_LARGEST}")
@@ -115,8 +115,8 @@ def _from_json(asked: dict[str, Any], binary_parts: bytes, served: Served, *, bi
     )
 
 
-def _content(datatype: Any, shape: list[int], data: Any, served: Served) -> tuple[Pixels | None, list[bytes]]:
-    card = served.card
+def _content(datatype: Any, shape: list[int], data: Any, loaded: LoadedModel) -> tuple[Pixels | None, list[bytes]]:
+    card = loaded.card
     if datatype == "UINT8":
         if len(shape) != 4 or shape[1:] != [card.height, card.width, 3]:
             refuse(f"shape is {str(shape)[:80]}; the model takes [N, {card.height}, {card.width}, 3]")
@@ -132,7 +132,7 @@ def _content(datatype: Any, shape: list[int], data: Any, served: Served) -> tupl
 
 
 def parameters(of: dict[str, Any]) -> dict[str, Any]:
-    """The object under `parameters`, empty where there is none. Raises `Refusal` for anything else."""
+    """The object under `parameters`, empty where there is none. Raises `ApiError` for anything else."""
     found = of.get("parameters")
     if found is None:
         return {}
@@ -154,7 +154,7 @@ def _switch(of: dict[str, Any], name: str, *, usual: bool) -> bool:
     return usual if found is None else found
 
 
-def _outputs(asked: dict[str, Any], served: Served) -> tuple[bool, int]:
+def _outputs(asked: dict[str, Any], loaded: LoadedModel) -> tuple[bool, int]:
     """Whether the answer shall be binary, and how many classes it shall name instead of giving all probabilities."""
     binary = _switch(parameters(asked), "binary_data_output", usual=False)
     outputs = asked.get("outputs")
@@ -168,21 +168,21 @@ def _outputs(asked: dict[str, Any], served: Served) -> tuple[bool, int]:
     count = wanted.get("classification")
     if count is not None and not (_whole(count) and count <= _LARGEST):
         refuse(f"classification must be a whole number, at most {_LARGEST}")
-    return _switch(wanted, "binary_data", usual=binary), min(count or 0, len(served.card.labels))
+    return _switch(wanted, "binary_data", usual=binary), min(count or 0, len(loaded.card.labels))
 
 
-def reply(served: Served, asked: InferenceRequest, probabilities: Probabilities) -> Response:
+def reply(loaded: LoadedModel, asked: InferenceRequest, probabilities: Probabilities) -> Response:
     """The answer, float32 (N, classes), in the form that was asked for."""
     output: dict[str, Any] = {"name": bundle.PROBABILITIES}
     if asked.classification:
-        texts = [_classes(served, row, asked.classification) for row in probabilities]
+        texts = [_classes(loaded, row, asked.classification) for row in probabilities]
         output |= {"datatype": "BYTES", "shape": [len(texts), asked.classification]}
         flat = [text for row in texts for text in row]
         binary = b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in flat)
     else:
         output |= {"datatype": "FP32", "shape": list(probabilities.shape)}
         binary = np.ascontiguousarray(probabilities, "<f4").tobytes()
-    head: dict[str, Any] = {"model_name": served.name, "model_version": str(served.version)}
+    head: dict[str, Any] = {"model_name": loaded.name, "model_version": str(loaded.version)}
     if asked.identity is not None:
         head["id"] = asked.identity
     if not asked.binary:
@@ -196,7 +196,7 @@ def reply(served: Served, asked: InferenceRequest, probabilities: Probabilities)
     )
 
 
-def _classes(served: Served, row: Probabilities, count: int) -> list[str]:
+def _classes(loaded: LoadedModel, row: Probabilities, count: int) -> list[str]:
     """The likeliest classes as `probability:index:label`, Triton's form."""
     best = np.argsort(-row, kind="stable")[:count].tolist()
-    return [f"{row[index]:.6f}:{index}:{served.card.labels[index]}" for index in best]
+    return [f"{row[index]:.6f}:{index}:{loaded.card.labels[index]}" for index in best]

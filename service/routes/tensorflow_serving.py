@@ -14,11 +14,10 @@ from fastapi.responses import JSONResponse
 
 from contract import bundle
 from contract.preprocessing import Pixels
-from service import state
 from service.http import body
-from service.http.deadline import infer, within
-from service.http.errors import Refusal
-from service.inference.loaded_model import Served
+from service.http.deadline import deadline, infer
+from service.http.errors import ApiError
+from service.inference.loaded_model import LoadedModel
 from service.routes.tensors import decoded, from_base64, json_object, pixels, refuse, version_number
 from service.schemas import (
     PROTOCOL_ASKING,
@@ -30,6 +29,7 @@ from service.schemas import (
     described,
     takes,
 )
+from service.state import app_state, find_model
 
 router = APIRouter(prefix="/v1", tags=["tensorflow serving"])
 
@@ -46,13 +46,13 @@ _STATES: Final = {"ready": "AVAILABLE", "refused": "END", "available": "END"}
 @router.post("/models/{name}/versions/{version}:predict", **_PREDICT)
 async def predict(request: Request, name: str, version: str | None = None) -> JSONResponse:
     """Probabilities of `instances`, one a row, or of `inputs`: pixels, or `{"b64": "..."}` for an encoded image."""
-    here = state.of(request)
-    served = state.serving(request, name, version_number(version))
-    async with within(request, None):
-        text = await body.body(request, here.settings.max_body)
-        row_wise, encoded, images = await asyncio.to_thread(_read, text, served, here.settings.max_images)
-        tensor = await decoded(here, encoded, served) if images is None else images
-        probabilities = (await infer(request, served, tensor)).astype(float).round(8).tolist()
+    state = app_state(request)
+    loaded = find_model(request, name, version_number(version))
+    async with deadline(request, None):
+        text = await body.body(request, state.settings.max_body)
+        row_wise, encoded, images = await asyncio.to_thread(_read, text, loaded, state.settings.max_images)
+        tensor = await decoded(state, encoded, loaded) if images is None else images
+        probabilities = (await infer(request, loaded, tensor)).astype(float).round(8).tolist()
     return JSONResponse({"predictions" if row_wise else "outputs": probabilities})
 
 
@@ -61,14 +61,15 @@ async def predict(request: Request, name: str, version: str | None = None) -> JS
 async def status(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
     """Which versions answer."""
     number = version_number(version)
-    found = [one for one in state.of(request).registry.versions(name) if number in (None, one.version)]
+    await app_state(request).registry.refresh()
+    found = [one for one in app_state(request).registry.versions(name) if number in (None, one.version)]
     if not found:
-        raise Refusal(HTTPStatus.NOT_FOUND, "unknown_model", f"model {name!r} has no version {number}")
+        raise ApiError(HTTPStatus.NOT_FOUND, "unknown_model", f"model {name!r} has no version {number}")
     return {
         "model_version_status": [
             {
                 "version": str(one.version),
-                "state": _STATES[one.status],
+                "state": _STATES[one.state],
                 "status": {"error_code": "UNKNOWN" if one.reason else "OK", "error_message": one.reason},
             }
             for one in reversed(found)
@@ -80,20 +81,20 @@ async def status(request: Request, name: str, version: str | None = None) -> dic
 @router.get("/models/{name}/versions/{version}/metadata", responses=PROTOCOL_ASKING)
 async def metadata(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
     """What the model takes and gives, as a signature."""
-    served = state.of(request).registry.get(name, version_number(version))
-    card = served.card
+    loaded = app_state(request).registry.get(name, version_number(version))
+    card = loaded.card
     signature = {
         "inputs": {bundle.INPUT: _tensor("DT_UINT8", [-1, card.height, card.width, 3], bundle.INPUT)},
         "outputs": {bundle.PROBABILITIES: _tensor("DT_FLOAT", [-1, len(card.labels)], bundle.PROBABILITIES)},
         "method_name": "tensorflow/serving/predict",
     }
     return {
-        "model_spec": {"name": name, "signature_name": "", "version": str(served.version)},
+        "model_spec": {"name": name, "signature_name": "", "version": str(loaded.version)},
         "metadata": {"signature_def": {"signature_def": {"serving_default": signature}}},
     }
 
 
-def _read(body: bytes, served: Served, most: int) -> tuple[bool, list[bytes], Pixels | None]:
+def _read(body: bytes, loaded: LoadedModel, most: int) -> tuple[bool, list[bytes], Pixels | None]:
     """Whether the answer goes by rows, and encoded images or pixels; called on a thread, as parsing takes a while."""
     asked = json_object(body)
     if asked.get("signature_name", "serving_default") != "serving_default":
@@ -111,7 +112,7 @@ def _read(body: bytes, served: Served, most: int) -> tuple[bool, list[bytes], Pi
     if len(given) > most:
         refuse(f"the request has {len(given)} images; send {most} at most")
     encoded = [data for data in map(_encoded, given) if data is not None]
-    return row_wise, encoded, None if len(encoded) == len(given) else _pixels(given, served)
+    return row_wise, encoded, None if len(encoded) == len(given) else _pixels(given, loaded)
 
 
 def _encoded(one: Any) -> bytes | None:
@@ -126,11 +127,11 @@ def _encoded(one: Any) -> bytes | None:
     return None
 
 
-def _pixels(given: list[Any], served: Served) -> Pixels:
+def _pixels(given: list[Any], loaded: LoadedModel) -> Pixels:
     rows = [one[bundle.INPUT] if isinstance(one, dict) and bundle.INPUT in one else one for one in given]
     if any(isinstance(one, dict) for one in rows):
         refuse("send all images as pixels, or all of them encoded")
-    card = served.card
+    card = loaded.card
     return pixels([len(rows), card.height, card.width, 3], rows)
 
 

@@ -1,4 +1,4 @@
-"""Tensors as protocols send them: JSON numbers, base64, raw bytes. Everything that is wrong becomes a `Refusal`."""
+"""Tensors as protocols send them: JSON numbers, base64, raw bytes. Everything that is wrong becomes a `ApiError`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import numpy as np
 
 from contract.errors import ImageError
 from contract.preprocessing import Pixels
-from service.http.errors import Refusal
-from service.inference.loaded_model import Served
-from service.state import State
+from service.http.errors import ApiError
+from service.inference.loaded_model import LoadedModel
+from service.state import AppState
 
 
 def refuse(message: str, status: int = HTTPStatus.BAD_REQUEST) -> NoReturn:
-    """Raise a `Refusal` that says what is wrong with the request."""
-    raise Refusal(status, "invalid_request", message)
+    """Raise a `ApiError` that says what is wrong with the request."""
+    raise ApiError(status, "invalid_request", message)
 
 
 def version_number(version: str | None) -> int | None:
@@ -125,11 +125,11 @@ def from_length_prefixed(data: bytes) -> list[bytes]:
     return found
 
 
-async def decoded(here: State, encoded: list[bytes], served: Served) -> Pixels:
+async def decoded(state: AppState, encoded: list[bytes], loaded: LoadedModel) -> Pixels:
     """Encoded images as a model's input, uint8 (N, H, W, 3); one that cannot be read refuses the request."""
-    if len(encoded) > here.settings.max_images:
-        refuse(f"the request has {len(encoded)} images; send {here.settings.max_images} at most")
-    results = await here.decoder.several(encoded, served)
+    if len(encoded) > state.settings.max_images:
+        refuse(f"the request has {len(encoded)} images; send {state.settings.max_images} at most")
+    results = await state.decoder.several(encoded, loaded)
     for place, result in enumerate(results):
         if isinstance(result, ImageError):
             refuse(f"image {place}: {result}", result.status)

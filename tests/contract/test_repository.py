@@ -87,7 +87,7 @@ def test_what_is_not_there_is_said_with_what_is(tmp_path: Path) -> None:
         repository.find(tmp_path, "shapes")
     with pytest.raises(BundleNotFound, match="versions there: 4"):
         repository.find(tmp_path, "colours", 5)
-    with pytest.raises(BundleNotFound, match="not a folder"):
+    with pytest.raises(BundleNotFound, match="cannot be listed"):
         repository.models(tmp_path / "absent")
 
 

@@ -103,7 +103,7 @@ def test_predict_names_what_it_cannot_read_and_goes_on(colours: Path, tmp_path: 
     ("words", "code", "says"),
     [
         (["predict", "absent.jpg"], 2, "there is no file 'absent.jpg'"),
-        (["predict", "README.md", "--models", "absent"], 1, "absent is not a folder"),
+        (["predict", "README.md", "--models", "absent"], 1, "absent cannot be listed"),
         (["predict", "README.md", "--model", "shapes"], 1, "models there: cifar10"),
         (["predict", "README.md", "--top-k", "0"], 2, "--top-k is 0"),
         (["predict", "tests"], 2, "holds no images"),

@@ -15,6 +15,7 @@ import pytest
 from tests.support.images import image
 from tests.support.models import slow_bundle
 from tests.support.server import Server, figures
+from tests.support.waiting import eventually
 
 DEPTH = "kernelscope_queue_depth_images[('model', 'slow'), ('version', '1')]"
 RUNS = "kernelscope_inference_seconds_count[('model', 'slow'), ('version', '1')]"
@@ -31,8 +32,7 @@ def slow(serve: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory)
 
 def until(server: Server, name: str, value: float) -> None:
     """Wait until a figure is at least that; the test's own timeout bounds it."""
-    while figures(server).get(name, 0) < value:
-        pass
+    eventually(lambda: figures(server).get(name, 0) >= value)
 
 
 @contextmanager

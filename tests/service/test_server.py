@@ -14,11 +14,11 @@ from pathlib import Path
 import uvicorn
 
 from service import sockets
-from service.app import create_app
-from service.http.connection import Protocol
-from service.server import _Server
+from service.app import create_app, create_state
+from service.http.connection import Connection
+from service.server import KernelscopeServer
 from service.settings import Settings, settled
-from service.worker_group import Crew
+from service.worker_link import WorkerLink
 from tests.support.images import image, png_of_size
 from tests.support.server import SHIPPED, Server, figures
 
@@ -82,17 +82,17 @@ def test_who_comes_in_last_is_told_to_leave_too(colours: Path) -> None:
     settings = settled(Settings.model_validate({"models": colours, "workers": 1}))
 
     async def run(opened: socket.socket) -> bytes:
-        app = create_app(settings, Crew())
-        config = uvicorn.Config(app, http=Protocol, log_config=None)
+        link = WorkerLink()
+        state = create_state(settings, link)
+        config = uvicorn.Config(create_app(state), http=Connection, log_config=None)
         config.load()
-        server = _Server(config, app.state.kernelscope, opened, None)
+        server = KernelscopeServer(config, state, opened, link, None)
         server.lifespan = config.lifespan_class(config)
-        await server.lifespan.startup()
         await server.startup()
         with socket.create_connection(opened.getsockname()) as client:
             await asyncio.sleep(0)  # the loop has seen it now, and takes it as soon as this turn ends
             ending = asyncio.create_task(server.shutdown())
-            async with asyncio.timeout(Protocol.head_seconds / 2):  # after all of those it would be closed anyhow
+            async with asyncio.timeout(15):  # after 30 it would be closed anyhow
                 await ending
             return client.recv(1)
 

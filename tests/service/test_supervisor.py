@@ -17,6 +17,7 @@ import pytest
 from tests.support.images import image
 from tests.support.models import ADMIN, ROTATED, colour_bundle, publish, slow_bundle
 from tests.support.server import ROOT, Server, command, figures
+from tests.support.waiting import eventually
 
 PREDICTED = (
     "kernelscope_requests_total[('code', '200'), ('method', 'POST'), ('model', 'colours'), ('route', '/predict'), "
@@ -31,12 +32,12 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def crew(serve: Callable[..., Server], root: Path) -> Server:
+def group(serve: Callable[..., Server], root: Path) -> Server:
     return serve("--models", str(root), "--workers", "2", KERNELSCOPE_ADMIN_KEY="secret", KERNELSCOPE_WATCH="0")
 
 
 def workers(server: Server) -> list[int]:
-    """The process ids of the crew."""
+    """The process ids of the group."""
     found = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
     return [int(one) for one in found]
 
@@ -81,15 +82,15 @@ def closed() -> Iterator[None]:
         CLIENTS.pop().close()
 
 
-def test_each_answers_and_their_figures_are_summed(crew: Server) -> None:
-    clients = list(reach(crew).values())
+def test_each_answers_and_their_figures_are_summed(group: Server) -> None:
+    clients = list(reach(group).values())
     for client in clients:
         for _ in range(3):
             assert client.post("/predict", content=image("red")).json()["label"] == "red"
-    pages = [figures(crew, client) for client in clients]
+    pages = [figures(group, client) for client in clients]
     assert [page[PREDICTED] for page in pages] == [6, 6]
     resident = [
-        int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") for pid in workers(crew)
+        int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") for pid in workers(group)
     ]
     assert pages[0]["process_resident_memory_bytes[]"] == pytest.approx(sum(resident), rel=0.05)
     stats = [client.get("/v2/models/colours/stats").json()["model_stats"][0]["inference_count"] for client in clients]
@@ -97,17 +98,17 @@ def test_each_answers_and_their_figures_are_summed(crew: Server) -> None:
     assert clients[0].get("/health").json()["processes"] == 2
 
 
-def test_promtool_finds_nothing_to_say_of_a_crew(crew: Server) -> None:
+def test_promtool_finds_nothing_to_say_of_a_crew(group: Server) -> None:
     if not shutil.which("promtool"):
         pytest.skip("promtool is not installed: it comes with Debian's package prometheus")
-    crew.client.post("/predict", content=image())
-    page = crew.client.get("/metrics").content
+    group.client.post("/predict", content=image())
+    page = group.client.get("/metrics").content
     done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_what_is_loaded_changes_in_all(crew: Server, root: Path) -> None:
-    clients = list(reach(crew).values())
+def test_what_is_loaded_changes_in_all(group: Server, root: Path) -> None:
+    clients = list(reach(group).values())
     publish(root, 2, labels=ROTATED)
 
     def answers() -> list[tuple[int, str]]:
@@ -126,26 +127,25 @@ def test_what_is_loaded_changes_in_all(crew: Server, root: Path) -> None:
     assert [client.post("/predict", content=image()).status_code for client in clients] == [404, 404]
 
 
-def test_one_that_dies_is_replaced_and_learns_what_was_asked_for(crew: Server, root: Path) -> None:
+def test_one_that_dies_is_replaced_and_learns_what_was_asked_for(group: Server, root: Path) -> None:
     publish(root, 2, labels=ROTATED)
     back = {"parameters": {"version": "1"}}
-    assert crew.client.post("/v2/repository/models/colours/load", json=back, headers=ADMIN).status_code == 200
-    clients = reach(crew)
+    assert group.client.post("/v2/repository/models/colours/load", json=back, headers=ADMIN).status_code == 200
+    clients = reach(group)
     for client in clients.values():
         client.post("/predict", content=image("red"))
+    assert figures(group)[PREDICTED] == 2
     dies, stays = clients
     os.kill(dies, signal.SIGKILL)
-    while clients[stays].get("/health/ready").status_code == 200:
-        pass  # until the other's socket is gone
-    while clients[stays].get("/health/ready").status_code == 503:
-        pass  # until there is another one
-    now = reach(crew)
+    eventually(lambda: clients[stays].get("/health/ready").status_code != 200)
+    eventually(lambda: clients[stays].get("/health/ready").status_code != 503)
+    now = reach(group)
     assert stays in now
     assert dies not in now
     assert [one.post("/predict", content=image("red")).json()["version"] for one in now.values()] == [1, 1]
-    assert figures(crew, clients[stays])[PREDICTED] == 4  # what the dead one answered is still counted
-    assert crew.end() == 0
-    assert "starting it anew" in "\n".join(crew.lines)
+    assert figures(group, clients[stays])[PREDICTED] == 4  # what the dead one answered is still counted
+    assert group.end() == 0
+    assert "starting it anew" in "\n".join(group.lines)
 
 
 def test_sigterm_ends_all_and_answers_what_was_accepted(serve: Callable[..., Server], tmp_path: Path) -> None:
@@ -155,35 +155,35 @@ def test_sigterm_ends_all_and_answers_what_was_accepted(serve: Callable[..., Ser
     clients = list(reach(server).values())
     with ThreadPoolExecutor(6) as pool:
         some = [pool.submit(httpx.post, server.url + "/predict", content=image("red"), timeout=60) for _ in range(6)]
-        while figures(server, clients[0])["kernelscope_requests_in_flight[]"] < 7:  # and this one
-            pass
+        eventually(lambda: figures(server, clients[0])["kernelscope_requests_in_flight[]"] >= 7)
         assert server.end() == 0
         assert [one.result().json()["label"] for one in some] == ["red"] * 6
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
-def test_neither_processes_nor_files_outlive_a_supervisor_that_is_killed(crew: Server) -> None:
-    pids = workers(crew)
-    mapped = Path(f"/proc/{pids[0]}/maps").read_text().split()
-    (counters,) = {Path(part) for part in mapped if part.endswith(f"/counter_{pids[0]}.db")}
-    crew.process.kill()
-    crew.process.wait()
-    for pid in pids:
-        while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]:
-            pass
-    assert not counters.parent.exists()
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
-def test_one_that_hangs_is_not_ready(crew: Server) -> None:
-    hangs, answers = reach(crew).items()
+def test_no_process_outlives_a_supervisor_that_is_killed(group: Server) -> None:
+    pids = workers(group)
+    group.process.kill()
+    group.process.wait()
+    eventually(lambda: not any(map(is_alive, pids)))
+
+
+def test_one_that_hangs_is_not_ready(group: Server) -> None:
+    hangs, answers = reach(group).items()
     os.kill(hangs[0], signal.SIGSTOP)
     assert answers[1].get("/health/ready").status_code == 503
     assert answers[1].get("/health").json()["status"] == "starting"
     os.kill(hangs[0], signal.SIGCONT)
-    while answers[1].get("/health/ready").status_code == 503:
-        pass
-    assert crew.end() == 0
-    assert "Traceback" not in "\n".join(crew.lines)
+    eventually(lambda: answers[1].get("/health/ready").status_code != 503)
+    assert group.end() == 0
+    assert "Traceback" not in "\n".join(group.lines)
 
 
 @pytest.mark.parametrize(("model", "says"), [(b"not a model", "does not load"), (None, "holds no model")])
@@ -206,12 +206,12 @@ def test_what_one_cannot_start_with_is_said_once(tmp_path: Path, model: bytes | 
     assert "Traceback" not in done.stderr
 
 
-def test_connections_are_shared_evenly(crew: Server) -> None:
-    clients = [httpx.Client(base_url=crew.url, timeout=30) for _ in range(8)]
+def test_connections_are_shared_evenly(group: Server) -> None:
+    clients = [httpx.Client(base_url=group.url, timeout=30) for _ in range(8)]
     CLIENTS.extend(clients)
     owners = []
     for client in clients:
         client.get("/health/live")
         (connection,) = client._transport._pool.connections  # type: ignore[attr-defined]
-        owners.append(owner(crew, connection._connection._network_stream.get_extra_info("socket")))
-    assert {owners.count(pid) for pid in workers(crew)} <= {3, 4, 5}
+        owners.append(owner(group, connection._connection._network_stream.get_extra_info("socket")))
+    assert {owners.count(pid) for pid in workers(group)} <= {3, 4, 5}

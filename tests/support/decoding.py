@@ -10,4 +10,4 @@ from contract.bundle import Card
 @dataclass(frozen=True)
 class Target:
     card: Card
-    labels: tuple[str, str] = ("x", "1")
+    metric_labels: tuple[str, str] = ("x", "1")

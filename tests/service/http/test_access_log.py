@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from service.http.access_log import Access
+from service.http.access_log import AccessLog
 from service.observability import log_setup
 from service.observability.metrics import Metrics
 
@@ -24,7 +24,7 @@ def run(app: Any) -> tuple[Metrics, list[Message]]:
         sent.append(message)
 
     scope: Scope = {"type": "http", "method": "GET", "path": "/x\n\x1b[2J", "headers": [], "client": ("127.0.0.1", 1)}
-    asyncio.run(Access(app, metrics, log_requests=True)(scope, receive, send))
+    asyncio.run(AccessLog(app, metrics, log_requests=True)(scope, receive, send))
     return metrics, sent
 
 
@@ -59,7 +59,7 @@ def test_a_fault_of_ours_is_counted_as_500() -> None:
 
     scope: Scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": None}
     with pytest.raises(ValueError):  # noqa: PT011 -- it has no message
-        asyncio.run(Access(breaks, metrics, log_requests=False)(scope, None, None))  # type: ignore[arg-type]
+        asyncio.run(AccessLog(breaks, metrics, log_requests=False)(scope, None, None))  # type: ignore[arg-type]
     assert count(metrics, "500") == 1
     assert metrics.in_flight._value.get() == 0
 

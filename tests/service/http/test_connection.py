@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.http.connection import _REFUSAL, MAX_HEAD
+from service.http.connection import HEADERS_TOO_LARGE, MAX_HEAD
 from tests.support.images import image
 from tests.support.server import Server, figures
 
@@ -21,7 +21,7 @@ def rest(connection: socket.socket) -> bytes:
 
 
 def test_the_refusal_is_as_long_as_it_says() -> None:
-    head, _, body = _REFUSAL.partition(b"\r\n\r\n")
+    head, _, body = HEADERS_TOO_LARGE.partition(b"\r\n\r\n")
     assert f"content-length: {len(body)}".encode() in head
     assert f"{MAX_HEAD:,}".encode() in body
 

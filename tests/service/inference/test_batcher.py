@@ -50,8 +50,9 @@ class Nobody:
         """Likewise."""
 
 
-def make(model: Model, **options: int) -> Batcher:
-    return Batcher(model, Nobody(), **{"max_batch_size": 4, "max_queue": 8, **options})
+def make(model: Model, **options: Any) -> Batcher:
+    settings: dict[str, Any] = {"max_batch_size": 4, "max_queue": 8, **options}
+    return Batcher(model, Nobody(), **settings)
 
 
 def test_an_idle_model_starts_at_once() -> None:
@@ -126,18 +127,16 @@ def test_who_would_wait_in_vain_is_refused_at_once() -> None:
         await asyncio.sleep(0.05)  # the pace that is measured is no better than this
         model.go.set()
         await first
-        assert batcher.wait == 0
         model.hold()
         running = batcher.submit(images(2))
         await asyncio.to_thread(model.entered.wait)
-        waiting = batcher.submit(images(3), patience=0.001)  # nothing waits yet: it may be the next
-        assert batcher.wait >= 0.05
-        assert batcher.is_full(0, patience=0.01)
-        assert not batcher.is_full(0, patience=60)
-        assert batcher.is_full(7, patience=60)
+        waiting = batcher.submit(images(3), time_left=0.001)  # nothing waits yet: it may be the next
+        assert not batcher.admits(1, time_left=0.01)
+        assert batcher.admits(1, time_left=60)
+        assert not batcher.admits(1, arriving=7, time_left=60)
         with pytest.raises(Overloaded):
-            batcher.submit(images(4), patience=0.01)
-        patient = batcher.submit(images(4), patience=60)
+            batcher.submit(images(4), time_left=0.01)
+        patient = batcher.submit(images(4), time_left=60)
         model.go.set()
         assert [one.tolist() for one in await asyncio.gather(running, waiting, patient)] == [[[2]], [[3]], [[4]]]
         batcher.close()

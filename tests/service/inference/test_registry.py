@@ -15,6 +15,7 @@ import pytest
 from tests.support.images import image
 from tests.support.models import ADMIN, ROTATED, colour_bundle, publish
 from tests.support.server import Server
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -56,15 +57,13 @@ def test_a_new_version_is_loaded_and_going_back_is_one_call(running: Server, roo
 def test_the_folder_is_watched_and_sighup_looks_at_once(serve: Callable[..., Server], root: Path) -> None:
     server = serve("--models", str(root), KERNELSCOPE_WATCH="0.05")
     publish(root, 2, labels=ROTATED)
-    while answer(server)[0] == 1:
-        pass  # each request is an event; the test's own timeout bounds it
+    eventually(lambda: answer(server)[0] != 1)
     assert answer(server) == (2, "blue")
     unwatched = serve("--models", str(root), KERNELSCOPE_WATCH="0")
     publish(root, 3)
     assert answer(unwatched)[0] == 2
     unwatched.process.send_signal(signal.SIGHUP)
-    while answer(unwatched)[0] == 2:
-        pass
+    eventually(lambda: answer(unwatched)[0] != 2)
     assert answer(unwatched) == (3, "red")
 
 
@@ -90,8 +89,7 @@ def test_a_version_that_cannot_be_served_is_refused_and_the_old_one_goes_on(
     load(running, code=400)
     assert answer(running) == (1, "red")
     running.process.send_signal(signal.SIGHUP)
-    while not (refused := running.client.get("/models").json()["refused"]):
-        pass
+    refused = eventually(lambda: running.client.get("/models").json()["refused"])
     assert (refused[0]["name"], refused[0]["version"]) == ("colours", 2)
     assert refused[0]["reason"]
     assert answer(running) == (1, "red")
@@ -105,11 +103,9 @@ def test_a_refused_version_is_tried_again_once_its_files_change(serve: Callable[
     assert good
     (folder / "model.onnx").write_bytes(b"junk")
     os.utime(folder / "model.onnx", ns=(1, 1))
-    while not server.client.get("/models").json()["refused"] and answer(server)[0] == 1:
-        pass
+    eventually(lambda: server.client.get("/models").json()["refused"] or answer(server)[0] != 1)
     shutil.copy(root.parent / "good.onnx", folder / "model.onnx")
-    while answer(server)[0] == 1:
-        pass
+    eventually(lambda: answer(server)[0] != 1)
     assert server.client.get("/models").json()["refused"] == []
 
 
@@ -122,8 +118,7 @@ def test_a_version_counts_once_it_has_both_its_files(serve: Callable[..., Server
         assert answer(server) == (1, "red")
     assert server.client.get("/models").json()["refused"] == []
     shutil.copy(beside / "card.json", root / "colours" / "2")
-    while answer(server)[0] == 1:
-        pass
+    eventually(lambda: answer(server)[0] != 1)
 
 
 def test_a_version_that_is_a_link_goes_by_its_own_name(serve: Callable[..., Server], root: Path) -> None:

@@ -77,8 +77,9 @@ def test_a_requests_time_is_traced_below_its_callers_span(
 def test_without_an_endpoint_nothing_of_it_is_loaded(colours: Path) -> None:
     code = (
         "import sys\n"
-        "from service import app, crew, settings\n"
-        f"made = app.create_app(settings.settled(settings.load(models={str(colours)!r})), crew.Crew())\n"
+        "from service import app, settings, worker_link\n"
+        f"chosen = settings.settled(settings.load(models={str(colours)!r}))\n"
+        "made = app.create_app(app.create_state(chosen, worker_link.WorkerLink()))\n"
         "print([name for name in sys.modules if name.startswith(('opentelemetry.sdk', 'opentelemetry.exporter'))])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)

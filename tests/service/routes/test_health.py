@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.support.images import image
 from tests.support.server import Server, figures
+from tests.support.waiting import eventually
 
 
 def test_live_ready_and_summary(server: Server) -> None:
@@ -107,8 +108,7 @@ def test_sigterm_finishes_what_was_begun(serve: Callable[..., Server], colours: 
     with socket.create_connection((host, int(port)), timeout=20) as connection:
         head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\nConnection: close\r\n\r\n"
         connection.sendall(head.encode() + data[:20])
-        while figures(server)["kernelscope_requests_in_flight[]"] < 2:
-            pass  # until the server has the request in hand
+        eventually(lambda: figures(server)["kernelscope_requests_in_flight[]"] >= 2)
         ended: list[int] = []
         thread = threading.Thread(target=lambda: ended.append(server.end()))
         thread.start()

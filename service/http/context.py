@@ -1,0 +1,52 @@
+"""What is known of one request while it is answered; one for each, in its ASGI scope."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import secrets
+import time
+from collections.abc import MutableMapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+NO_MODEL: Final = ("", "")
+"""The metric labels of a request that asks for no model."""
+_KEY: Final = "kernelscope"
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """A request's times, its id, the model that answers it, and what it waits for.
+
+    Attributes:
+        arrived: when its headers were complete, by `time.perf_counter`.
+        deadline: until when an answer is of use, by the same clock.
+        request_id: what the access log, the reply's `X-Request-ID` and traces call it.
+        metric_labels: name and version of the model that answers it.
+        pending: futures that it waits for; all are cancelled when its client disconnects.
+    """
+
+    arrived: float = field(default_factory=time.perf_counter)
+    deadline: float = math.inf
+    request_id: str = field(default_factory=lambda: secrets.token_hex(8))
+    metric_labels: tuple[str, str] = NO_MODEL
+    pending: set[asyncio.Future[Any]] = field(default_factory=set)
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the deadline."""
+        return self.deadline - time.perf_counter()
+
+
+def attach(scope: Any, context: RequestContext) -> None:
+    """Make `context` the one of the request with this ASGI scope."""
+    scope[_KEY] = context
+
+
+def context_of(scope: MutableMapping[str, Any]) -> RequestContext:
+    """The context of the request with this ASGI scope; a new one where the connection attached none."""
+    if _KEY not in scope:
+        scope[_KEY] = RequestContext()
+    context: RequestContext = scope[_KEY]
+    return context

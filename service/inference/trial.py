@@ -1,0 +1,77 @@
+"""A trial: a bundle is loaded and warmed in a process of its own, before it is loaded where requests are answered.
+
+What a graph does when it runs cannot be told from its file: it may need more memory than there is, run for ever, or
+crash onnxruntime. Here that ends a process that nobody waits for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Final
+
+from contract import bundle
+from contract.errors import BundleError, KernelscopeError
+from service.inference.refusal import how_it_ended
+from service.settings import Settings
+
+_FIRST_TO_BE_KILLED: Final = "1000"
+"""Linux' `oom_score_adj`: where memory runs out, the kernel ends the trial and not a process that serves."""
+
+
+async def try_to_load(candidate: bundle.Bundle, settings: Settings) -> None:
+    """Load and warm a bundle in a process of its own.
+
+    Args:
+        candidate: the bundle.
+        settings: how models run, and how long loading one may take.
+
+    Raises:
+        BundleError: it cannot be loaded, takes longer than `settings.load_timeout`, or ends its process.
+    """
+    arguments = json.dumps(
+        [str(candidate.folder.absolute()), settings.threads, settings.providers, settings.max_batch_size]
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "service.inference.trial",
+        arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(settings.load_timeout):
+            said, _ = await process.communicate()
+    except TimeoutError:
+        raise BundleError(
+            f"{candidate.model} is not loaded and warmed within {settings.load_timeout:g} s (KERNELSCOPE_LOAD_TIMEOUT)"
+        ) from None
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        raise BundleError(said.decode().strip() or how_it_ended(candidate.model, process.returncode))
+
+
+def _main(arguments: str) -> int:
+    from service.inference.engine import Engine
+
+    with contextlib.suppress(OSError):  # not Linux, or not allowed: then the kernel chooses
+        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_BE_KILLED)
+    folder, threads, providers, max_batch_size = json.loads(arguments)
+    try:
+        Engine(bundle.read(Path(folder)), threads, providers).warm(max_batch_size)
+    except KernelscopeError as error:
+        print(error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1]))
