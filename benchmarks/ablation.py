@@ -26,7 +26,8 @@ import numpy as np
 from rich.console import Console
 
 from training import optimisers, provenance
-from training.data import augment, dataset
+from training.data import augment
+from training.data import dataset as datasets
 from training.loop import trainer
 from training.networks import architectures
 from training.recipes import FAST, Recipe
@@ -66,14 +67,16 @@ def variants(whole: Recipe) -> dict[str, Recipe]:
         "kernels that start at random, not as identities": replace(whole, network=Plain(**shape, dirac=False)),
         "ReLU, not GELU": replace(whole, network=replace(network, activation="relu")),
         "batches twice as large": replace(whole, batch_size=2 * whole.batch_size, optimiser=sgd.at_batch(2)),
-        "offsets at the kernels' rate, not 64 times it": replace(whole, optimiser=replace(sgd, offsets=1.0)),
+        "biases of batch normalisation at the kernels' learning rate, not 64 times it": replace(
+            whole, optimiser=replace(sgd, bias_factor=1.0)
+        ),
         "no label smoothing": replace(whole, label_smoothing=0.0),
         "no Lookahead": replace(whole, averaging=None),
         "flips drawn anew each time, not alternating": replace(whole, augmentation=(augment.Flip(), translate)),
         "no translation": replace(whole, augmentation=(flip,)),
         "logits not scaled": replace(whole, network=replace(network, scale=1.0)),
         "normalisation that remembers 0.99, not 0.8": replace(whole, network=replace(network, momentum=0.99)),
-        "a rate that falls from its peak along a cosine, not up and down a triangle": replace(
+        "a learning rate that falls from its peak along a cosine, not up and down a triangle": replace(
             whole, schedule=optimisers.Cosine()
         ),
         "momentum of 0.9, not 0.85": replace(whole, optimiser=replace(sgd, momentum=0.9)),
@@ -94,14 +97,15 @@ def main() -> int:
     add("--csv", type=Path, help="also write every run's figure there")
     chosen = parser.parse_args()
 
-    everything = dataset.load(chosen.data)
-    some = replace(everything, train=everything.train.take(_every(len(everything.train), chosen.images)))
+    everything = datasets.load(chosen.data)
+    dataset = replace(everything, train=everything.train.take(_every(len(everything.train), chosen.images)))
     widths = tuple(int(width) for width in chosen.widths.split(","))
     assert isinstance(FAST.network, architectures.Whitened)
     whole = replace(FAST, network=replace(FAST.network, widths=widths))
     precision = provenance.best_precision()
     print(
-        f"{provenance.hardware()}, {precision}; {len(some.train):,} images, {len(some.validation):,} held out; {widths}"
+        f"{provenance.hardware()}, {precision}; {len(dataset.train):,} images, {len(dataset.validation):,} held out; "
+        f"{widths}"
     )
     figures: dict[str, list[float]] = {}
     seconds: dict[str, list[float]] = {}
@@ -112,7 +116,7 @@ def main() -> int:
             started = time.monotonic()
             with tempfile.TemporaryDirectory() as folder:
                 run = trainer.fit(
-                    recipe, some, options, Path(folder), resume=False, console=Console(file=io.StringIO())
+                    recipe, dataset, options, Path(folder), resume=False, console=Console(file=io.StringIO())
                 )
             seconds.setdefault(name, []).append(time.monotonic() - started)
             figures.setdefault(name, []).append(run.history[-1]["validation_accuracy"])

@@ -65,18 +65,18 @@ def in_turns(turns: int, *works: Callable[[], Any]) -> list[list[float]]:
     """Seconds of each, turn by turn, after one that does not count."""
     for work in works:
         work()
-    found: list[list[float]] = [[] for _ in works]
+    seconds: list[list[float]] = [[] for _ in works]
     for _ in range(turns):
-        for work, times in zip(works, found, strict=True):
+        for work, times in zip(works, seconds, strict=True):
             started = time.perf_counter()
             work()
             times.append(time.perf_counter() - started)
-    return found
+    return seconds
 
 
 def row(name: str, times: list[list[float]]) -> str:
     """A row of the table: medians, and the ratio with its range."""
-    ratios = [one / other for one, other in zip(*times, strict=True)]
+    ratios = [before / after for before, after in zip(*times, strict=True)]
     before, after = (1000 * statistics.median(each) for each in times)
     return (
         f"| {name} | {before:.0f} ms | {after:.0f} ms | "
@@ -90,11 +90,11 @@ def table(names: list[str], turns: int) -> None:
     for name in names:
         model = recipes.find(name).network.build((32, 32), 10)
         shapes = {layer.name: tuple(layer.input.shape[1:]) for layer in model.layers if isinstance(layer, Convolution)}
-        for one in layer_table.table(model):
-            if one.name not in shapes:
+        for layer in layer_table.table(model):
+            if layer.name not in shapes:
                 continue
-            side, _, channels = shapes[one.name]
-            shape = (side, channels, one.output[2])
+            side, _, channels = shapes[layer.name]
+            shape = (side, channels, layer.output[2])
             if channels == 3 or shape in seen:  # images need no gradient
                 continue
             seen.add(shape)

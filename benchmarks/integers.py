@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from contract import bundle
+from contract.bundle import INPUT, PROBABILITIES, Bundle, read
 from contract.session import open_session
 from training import provenance
-from training.data import dataset
+from training.data import dataset as datasets
 from training.evaluation import evaluate
 from training.evaluation.calibrate import softmax
 from training.export import quantize, to_onnx
@@ -39,21 +39,21 @@ def divergence(exact: npt.NDArray[np.float32], other: npt.NDArray[np.float32], t
     return float((p * np.log(p / q)).sum(1).mean())
 
 
-def milliseconds(forms: list[bundle.Bundle], images: int, threads: int, runs: int) -> list[float]:
+def milliseconds(forms: list[Bundle], images: int, threads: int, runs: int) -> list[float]:
     """The median over the turns, of each form."""
     card = forms[0].card
-    feed = {bundle.INPUT: np.zeros((images, card.height, card.width, 3), np.uint8)}
-    sessions = [open_session(of, threads=threads) for of in forms]
-    found: list[list[float]] = [[] for _ in forms]
+    feed = {INPUT: np.zeros((images, card.height, card.width, 3), np.uint8)}
+    sessions = [open_session(bundle, threads=threads) for bundle in forms]
+    medians: list[list[float]] = [[] for _ in forms]
     for _ in range(TURNS):
-        for session, times in zip(sessions, found, strict=True):
+        for session, times in zip(sessions, medians, strict=True):
             took = []
             for _ in range(runs):
                 start = time.perf_counter()
-                session.run([bundle.PROBABILITIES], feed)
+                session.run([PROBABILITIES], feed)
                 took.append(time.perf_counter() - start)
             times.append(statistics.median(took) * 1000)
-    return [statistics.median(times) for times in found]
+    return [statistics.median(times) for times in medians]
 
 
 def main() -> int:
@@ -64,24 +64,27 @@ def main() -> int:
     add("--data", required=True, help="what it was trained on")
     chosen = parser.parse_args()
 
-    of = bundle.read(chosen.bundle)
-    train = dataset.load_for(of.card, chosen.data).train.images
-    some = train[np.random.default_rng(1).permutation(len(train))[:IMAGES]]
-    tried = [Form(kept, percentile) for kept in (0, 1) for percentile in (99.9, 99.99, 99.999)]
+    exact = read(chosen.bundle)
+    train = datasets.load_for(exact.card, chosen.data).train.images
+    images = train[np.random.default_rng(1).permutation(len(train))[:IMAGES]]
+    tried = [Form(count, percentile) for count in (0, 1) for percentile in (99.9, 99.99, 99.999)]
     with tempfile.TemporaryDirectory() as folder:
-        made = [of]
+        bundles = [exact]
         for number, form in enumerate(tried):
             place = Path(folder, str(number))
             place.mkdir()
-            made.append(to_onnx.write(quantize.convert(of, train, form), of.card, place))
-        logits = [evaluate.logits(one, some) for one in made]
-        single, batch = milliseconds(made, 1, 1, 40), milliseconds(made, 64, 0, 3)
-    print(f"{provenance.hardware()}; {len(some):,} images\n")
+            bundles.append(to_onnx.save_draft(quantize.convert(exact, train, form), exact.card, place))
+        logits = [evaluate.predict_logits(bundle, images) for bundle in bundles]
+        single, batch = milliseconds(bundles, 1, 1, 40), milliseconds(bundles, 64, 0, 3)
+    print(f"{provenance.hardware()}; {len(images):,} images\n")
     print("| | divergence | same answer | one image, one thread | 64 images, all cores |\n|---|---|---|---|---|")
-    names = [f"int8{', the first convolution in float32' if form.kept else ''}, {form.percentile:g}" for form in tried]
+    names = [
+        f"int8{', the first convolution in float32' if form.float32_convolutions else ''}, {form.percentile:g}"
+        for form in tried
+    ]
     for name, answers, latency, together in zip(["float32", *names], logits, single, batch, strict=True):
         same = (answers.argmax(1) == logits[0].argmax(1)).mean()
-        far = divergence(logits[0], answers, of.card.temperature)
+        far = divergence(logits[0], answers, exact.card.temperature)
         print(f"| {name} | {far:.1e} | {same:.2%} | {latency:.2f} ms | {together:.1f} ms |")
     return 0
 

@@ -21,18 +21,19 @@ import numpy as np
 from rich.console import Console
 
 from training import provenance, recipes
-from training.data import dataset
+from training.data import dataset as datasets
+from training.data.dataset import Dataset
 from training.loop import trainer
 from training.recipes import Recipe
 
 
-def seconds_per_image(recipe: Recipe, some: dataset.Dataset) -> float:
+def seconds_per_image(recipe: Recipe, dataset: Dataset) -> float:
     """What a training image costs, by the faster of two epochs: either may be held up by something else."""
     options = trainer.Options(epochs=3, batch_size=recipe.batch_size, precision=provenance.best_precision(), patience=0)
     with tempfile.TemporaryDirectory() as folder:
-        run = trainer.fit(recipe, some, options, Path(folder), resume=False, console=Console(file=io.StringIO()))
+        run = trainer.fit(recipe, dataset, options, Path(folder), resume=False, console=Console(file=io.StringIO()))
     ends = [row["seconds"] for row in run.history]
-    return float(min(np.diff(ends))) / (len(some.train) // recipe.batch_size * recipe.batch_size)
+    return float(min(np.diff(ends))) / (len(dataset.train) // recipe.batch_size * recipe.batch_size)
 
 
 def main() -> int:
@@ -46,23 +47,23 @@ def main() -> int:
     add("--images", type=int, default=45_000, help="to train on in a whole run (45,000)")
     chosen = parser.parse_args()
 
-    whole = dataset.load(chosen.data)
+    whole = datasets.load(chosen.data)
     order = np.random.default_rng(0).permutation(len(whole.train))[: chosen.steps * 1024]
-    some = replace(whole, train=whole.train.take(order), validation=whole.validation.take(np.arange(100)))
+    dataset = replace(whole, train=whole.train.take(order), validation=whole.validation.take(np.arange(100)))
     print(f"{provenance.hardware()}, {provenance.best_precision()}")
-    found: dict[str, list[float]] = {name: [] for name in chosen.recipes}
+    seconds: dict[str, list[float]] = {name: [] for name in chosen.recipes}
     for turn in range(chosen.turns):
         for name in chosen.recipes:
             recipe = recipes.find(name)
             a_run = chosen.images // recipe.batch_size * recipe.batch_size * recipe.epochs
-            found[name].append(seconds_per_image(recipe, some) * a_run)
-        last = found[chosen.recipes[-1]][turn]
-        told = (f"{name} {times[turn]:.0f} s ({times[turn] / last:.3f})" for name, times in found.items())
+            seconds[name].append(seconds_per_image(recipe, dataset) * a_run)
+        last = seconds[chosen.recipes[-1]][turn]
+        told = (f"{name} {times[turn]:.0f} s ({times[turn] / last:.3f})" for name, times in seconds.items())
         print(f"turn {turn + 1}: {', '.join(told)}", flush=True)
-    base = found[chosen.recipes[-1]]
+    base = seconds[chosen.recipes[-1]]
     print(f"\n| recipe | epochs | a whole run | beside {chosen.recipes[-1]} |\n|---|---|---|---|")
-    for name, times in found.items():
-        ratios = [one / other for one, other in zip(times, base, strict=True)]
+    for name, times in seconds.items():
+        ratios = [mine / reference for mine, reference in zip(times, base, strict=True)]
         print(
             f"| `{name}` | {recipes.find(name).epochs} | {statistics.median(times) / 60:.1f} min | "
             f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |"

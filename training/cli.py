@@ -24,17 +24,20 @@ from training import parsers
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from contract.bundle import Bundle
+    from training.evaluation.compare import Comparison
+
 _BACKENDS = ("tensorflow", "jax", "torch")
 
 
 def train(arguments: list[str]) -> int:
-    """Train, export and publish a model; returns the exit code."""
+    """Train, export and publish a model; return the exit code."""
     chosen = parsers.train().parse_args(arguments)
 
     from rich.console import Console
     from rich.markup import escape
 
-    from contract import bundle
+    from contract.bundle import read
 
     _check_backend()
     with _quiet():
@@ -55,11 +58,11 @@ def train(arguments: list[str]) -> int:
         time_budget=chosen.time_budget,
         precision=precision,
         patience=chosen.patience,
-        teacher=bundle.read(chosen.teacher) if chosen.teacher else None,
+        teacher=read(chosen.teacher) if chosen.teacher else None,
     )
     try:
-        made = pipeline.run(
-            pipeline.Job(
+        bundle = pipeline.run(
+            pipeline.PipelineOptions(
                 recipe=recipe,
                 source=chosen.data,
                 output=chosen.output,
@@ -68,23 +71,23 @@ def train(arguments: list[str]) -> int:
                 size=chosen.size,
                 resize_mode=chosen.resize_mode,
                 validation_fraction=chosen.validation_fraction,
-                options=options,
+                training=options,
                 resume=chosen.resume,
-                unknown=chosen.unknown,
+                ood_folder=chosen.unknown,
                 command=_command("train", arguments),
             ),
             console,
         )
-    except trainer.Interrupted as stopped:
-        again = shlex.join(["kernelscope", "train", *(a for a in arguments if a != "--resume"), "--resume"])
-        console.print(f"\n{stopped}; to go on:\n  {again}", highlight=False, markup=False, soft_wrap=True)
-        return stopped.exit_code
-    _warn_of_chance(console, made.card.accuracy, len(made.card.labels))
-    accuracy = made.card.accuracy
+    except trainer.Interrupted as interruption:
+        again = shlex.join(["kernelscope", "train", *(word for word in arguments if word != "--resume"), "--resume"])
+        console.print(f"\n{interruption}; to continue:\n  {again}", highlight=False, markup=False, soft_wrap=True)
+        return interruption.exit_code
+    accuracy = bundle.card.accuracy
+    _warn_of_chance(console, accuracy, len(bundle.card.labels))
     console.print(
-        f"[green]{accuracy.accuracy:.2%}[/] of {accuracy.images:,} {accuracy.split} images right; "
-        f"calibration error {accuracy.calibration_error:.2%}; {made.card.cost.latency_ms} ms an image\n"
-        f"published as {escape(str(made.folder))}; to serve it:\n"
+        f"[green]{accuracy.accuracy:.2%}[/] of {accuracy.images:,} {accuracy.split} images classified correctly; "
+        f"calibration error {accuracy.calibration_error:.2%}; {bundle.card.cost.latency_ms} ms an image\n"
+        f"published as {escape(str(bundle.folder))}; to serve it:\n"
         f"  kernelscope serve --models {escape(shlex.quote(str(chosen.output)))}",
         highlight=False,
         soft_wrap=True,
@@ -93,142 +96,143 @@ def train(arguments: list[str]) -> int:
 
 
 def evaluate(arguments: list[str]) -> int:
-    """Score a bundle on labelled images; returns the exit code."""
+    """Score a bundle on labelled images; return the exit code."""
     chosen = parsers.evaluate().parse_args(arguments)
 
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    from contract import bundle
-    from training.data import dataset
+    from contract.bundle import read
+    from training.data import dataset as datasets
     from training.evaluation import corruptions, evaluate
     from training.loop.progress import counting
 
-    of = bundle.read(chosen.bundle)
+    bundle = read(chosen.bundle)
     console = Console()
     with counting(Console(stderr=True), "reading images") as progress:
-        images = dataset.load_for(of.card, chosen.data, progress)
-    name, split = dataset.choose(images, chosen.split, of.card)
+        dataset = datasets.load_for(bundle.card, chosen.data, progress)
+    name, split = datasets.choose(dataset, chosen.split, bundle.card)
     with counting(Console(stderr=True), f"the {name} split") as progress:
-        score = evaluate.evaluate(of, split, name, progress)
+        score = evaluate.evaluate(bundle, split, name, progress)
     accuracy = score.describe()
     if chosen.corruptions:
         with counting(Console(stderr=True), "corrupted images") as progress:
-            accuracy = replace(accuracy, corruptions=corruptions.measure(of, split, name, progress=progress))
+            accuracy = replace(accuracy, corruptions=corruptions.measure(bundle, split, name, progress=progress))
     if chosen.json:
         print(json.dumps(encode(accuracy)))
         return 0
-    _warn_of_chance(console, accuracy, len(of.card.labels))
+    _warn_of_chance(console, accuracy, len(bundle.card.labels))
     low, high = score.interval
     console.print(
-        f"[bold]{score.accuracy:.2%}[/] of {score.images:,} images of the {name} split right "
+        f"[bold]{score.accuracy:.2%}[/] of {score.images:,} images of the {name} split classified correctly "
         f"(95 % interval {low:.2%} to {high:.2%})\n"
-        f"calibration error {score.calibration_error:.2%} (before the temperature {score.uncalibrated_error:.2%}), "
+        f"calibration error {score.calibration_error:.2%} ({score.uncalibrated_error:.2%} without the temperature), "
         f"cross-entropy {score.cross_entropy:.4f}",
         highlight=False,
         soft_wrap=True,
     )
-    if images.skipped:
+    if dataset.skipped:
         console.print(
-            f"[yellow]skipped[/] {len(images.skipped):,} images, such as {escape(images.skipped[0])}",
+            f"[yellow]skipped[/] {len(dataset.skipped):,} images, such as {escape(dataset.skipped[0])}",
             highlight=False,
             soft_wrap=True,
         )
-    if dataset.trained_on(of.card, images) and name in ("train", "all"):
-        console.print("[yellow]it was trained on these images, or on most of them[/]", highlight=False)
-    table = Table("class", "right", "most often taken for", box=None)
-    for row, label in enumerate(of.card.labels):
+    if datasets.trained_on(bundle.card, dataset) and name in ("train", "all"):
+        console.print("[yellow]the bundle was trained on all or most of these images[/]", highlight=False)
+    table = Table("class", "recall", "most often confused with", box=None)
+    for row, label in enumerate(bundle.card.labels):
         mistakes = score.confusion[row].copy()
         mistakes[row] = 0
         worst = mistakes.argmax()
-        taken = f"{escape(of.card.labels[worst])} ({mistakes[worst]})" if mistakes[worst] else ""
-        table.add_row(
-            escape(label), f"{score.per_class[label]:.1%}" if label in score.per_class else "no images", taken
-        )
+        confused = f"{escape(bundle.card.labels[worst])} ({mistakes[worst]})" if mistakes[worst] else ""
+        recall = f"{score.per_class[label]:.1%}" if label in score.per_class else "no images"
+        table.add_row(escape(label), recall, confused)
     console.print(table)
     if accuracy.corruptions:
-        table = Table(f"{accuracy.corruptions.images:,} images", "right", box=None)
-        for kind, right in accuracy.corruptions.accuracy.items():
-            table.add_row(kind, f"{right:.1%}")
+        table = Table(f"{accuracy.corruptions.images:,} images", "accuracy", box=None)
+        for kind, fraction in accuracy.corruptions.accuracy.items():
+            table.add_row(kind, f"{fraction:.1%}")
         console.print(table)
     return 0
 
 
 def compare(arguments: list[str]) -> int:
-    """Set two bundles side by side on the same images; returns the exit code."""
+    """Compare two bundles on the same images; return the exit code."""
     chosen = parsers.compare().parse_args(arguments)
 
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
-    from contract import bundle
+    from contract.bundle import read
     from training.evaluation import compare
+    from training.evaluation.shared_split import shared_split
     from training.loop.progress import counting
 
-    both = bundle.read(chosen.first), bundle.read(chosen.second)
+    bundles = read(chosen.first), read(chosen.second)
     with counting(Console(stderr=True), "reading images") as progress:
-        found = compare.compare(*both, chosen.data, chosen.split, progress)
+        name, splits = shared_split(*bundles, chosen.data, chosen.split, progress)
+    comparison = compare.compare(*bundles, splits, name)
     if chosen.json:
-        print(json.dumps(found.describe()))
-        return 0
-    console = Console(highlight=False)
-    table = Table("", *(f"{of.folder.absolute().parent.name} {of.version or of.folder.name}" for of in both), box=None)
-    table.add_row(
-        "right",
-        *(
-            f"{score.accuracy:.2%} ({low:.2%} to {high:.2%})"
-            for score in found.scores
-            for low, high in [score.interval]
-        ),
-    )
-    table.add_row("right alone", *(f"{count:,} images" for count in found.only))
-    table.add_row("calibration error", *(f"{score.calibration_error:.2%}" for score in found.scores))
-    table.add_row("one image, one thread", *(f"{value:.2f} ms" for value in found.speed.milliseconds))
-    table.add_row("model", *(f"{size / 1e6:.2f} MB" for size in found.size))
-    table.add_row("type", *(escape(of.card.cost.dtype or "") for of in both))
-    console.print(table)
-    middle, low, high = found.difference
-    sure = "more than chance" if found.p_value < 0.05 else "no more than chance may bring"
-    console.print(
-        f"on {found.scores[0].images:,} images of the {found.scores[0].split} split the second is right "
-        f"{100 * middle:+.2f} points as often (95 % interval {100 * low:+.2f} to {100 * high:+.2f}; "
-        f"McNemar's exact test: p = {found.p_value:.2g}, {sure}), and {found.speed.ratio:.2f} times as fast "
-        f"({found.speed.spread[0]:.2f} to {found.speed.spread[1]:.2f})",
-        soft_wrap=True,
-    )
+        print(json.dumps(comparison.describe()))
+    else:
+        _print_comparison(bundles, comparison, Console(highlight=False))
     return 0
 
 
+def _print_comparison(bundles: tuple[Bundle, Bundle], comparison: Comparison, console: Console) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    names = (f"{bundle.folder.absolute().parent.name} {bundle.version or bundle.folder.name}" for bundle in bundles)
+    table = Table("", *names, box=None)
+    intervals = [(score.accuracy, *score.interval) for score in comparison.scores]
+    table.add_row("accuracy", *(f"{accuracy:.2%} ({low:.2%} to {high:.2%})" for accuracy, low, high in intervals))
+    table.add_row("only this one correct", *(f"{count:,} images" for count in comparison.only))
+    table.add_row("calibration error", *(f"{score.calibration_error:.2%}" for score in comparison.scores))
+    table.add_row("one image, one thread", *(f"{value:.2f} ms" for value in comparison.speed.milliseconds))
+    table.add_row("model size", *(f"{size / 1e6:.2f} MB" for size in comparison.size))
+    table.add_row("type", *(escape(bundle.card.cost.dtype or "") for bundle in bundles))
+    console.print(table)
+    difference, low, high = comparison.difference
+    is_significant = "significant at 5 %" if comparison.p_value < 0.05 else "not significant at 5 %"
+    console.print(
+        f"on {comparison.scores[0].images:,} images of the {comparison.scores[0].split} split, the second minus the "
+        f"first: {100 * difference:+.2f} points of accuracy (95 % interval {100 * low:+.2f} to {100 * high:+.2f}; "
+        f"McNemar's exact test: p = {comparison.p_value:.2g}, {is_significant}); the second is "
+        f"{comparison.speed.ratio:.2f} times as fast "
+        f"({comparison.speed.spread[0]:.2f} to {comparison.speed.spread[1]:.2f})",
+        soft_wrap=True,
+    )
+
+
 def quantize(arguments: list[str]) -> int:
-    """Publish the int8 form of a bundle, if it is worth it; returns the exit code."""
+    """Publish the int8 form of a bundle, if accuracy and speed hold; return the exit code."""
     chosen = parsers.quantize().parse_args(arguments)
 
     from rich.console import Console
     from rich.markup import escape
 
-    from contract import bundle
+    from contract.bundle import read
 
     _check_backend()
     with _quiet():
         from training.export import quantize
 
     console = Console()
-    made = quantize.run(
-        bundle.read(chosen.bundle),
+    bundle = quantize.run(
+        read(chosen.bundle),
         chosen.data,
         chosen.output,
         console,
         chosen.unknown,
         command=_command("quantize", arguments),
     )
-    _warn_of_chance(console, made.card.accuracy, len(made.card.labels))
-    accuracy, cost = made.card.accuracy, made.card.cost
+    accuracy, cost = bundle.card.accuracy, bundle.card.cost
+    _warn_of_chance(console, accuracy, len(bundle.card.labels))
     console.print(
-        f"[green]{accuracy.accuracy:.2%}[/] of {accuracy.images:,} {accuracy.split} images right; "
+        f"[green]{accuracy.accuracy:.2%}[/] of {accuracy.images:,} {accuracy.split} images classified correctly; "
         f"{cost.latency_ms} ms an image, {cost.bytes:,} bytes\n"
-        f"published as {escape(str(made.folder))}",
+        f"published as {escape(str(bundle.folder))}",
         highlight=False,
         soft_wrap=True,
     )
@@ -244,18 +248,18 @@ def _warn_of_chance(console: Console, accuracy: Accuracy, classes: int) -> None:
 
 
 def _command(name: str, arguments: list[str]) -> str:
-    """What a person typed, for the card, which is published: it names the data, not the folders of this machine."""
-    words = [Path(a).name if Path(a).is_absolute() else a for a in arguments]
-    return shlex.join(["kernelscope", name, *words]).encode(errors="replace").decode()  # names of files are any bytes
+    """Return the command line for the card, which is published: without the folders of this machine."""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in arguments]
+    return shlex.join(["kernelscope", name, *words]).encode(errors="replace").decode()  # file names may be any bytes
 
 
 def _word(source: str) -> str:
-    """A name for a model, from where its data are."""
+    """Return a name for a model, from the name of its data."""
     return re.sub(r"[^A-Za-z0-9]+", "-", Path(os.path.abspath(source)).name.split(".")[0]).strip("-") or "images"
 
 
 def _check_backend() -> None:
-    """Raise `UsageError` where `KERAS_BACKEND` names what Keras does not know, or what is not installed."""
+    """Raise `UsageError` if `KERAS_BACKEND` names an unknown backend, or one that is not installed."""
     name = os.environ.get("KERAS_BACKEND", "")
     if name and name not in _BACKENDS:
         raise UsageError(f"KERAS_BACKEND is {name!r}: set it to one of {', '.join(_BACKENDS)}")
@@ -265,11 +269,11 @@ def _check_backend() -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the notes that TensorFlow's libraries write as they load off the terminal; where loading fails, show them.
+    """Hide what TensorFlow's libraries print while they load; if loading fails, print it.
 
-    They come before its own logging can be turned down, so the stream itself is set aside.
+    They print before their logging can be configured, so the file descriptor itself is redirected.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # and later ones
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides later messages
     sys.stderr.flush()
     terminal = os.dup(2)
     with tempfile.TemporaryFile() as aside:

@@ -1,4 +1,4 @@
-"""Optimisers, schedules and weight averaging: what moves the weights."""
+"""Optimisers, learning-rate schedules and weight averaging."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from keras import ops
 
 
 class Schedule(Protocol):
-    """The learning rate's course, as a share of its peak."""
+    """A learning-rate schedule, as a factor on the peak learning rate."""
 
     def at(self, progress: float) -> float:
-        """The share at `progress`, which goes from 0 to 1 over the run."""
+        """Return the factor at `progress`, which goes from 0 to 1 over the run."""
 
 
 @dataclass(frozen=True)
 class Constant:
-    """The peak throughout."""
+    """The peak learning rate throughout."""
 
     def at(self, progress: float) -> float:
-        """One."""
+        """Return 1."""
         return 1.0
 
 
 @dataclass(frozen=True)
 class Triangle:
-    """From `start` up to the peak at `peak` of the run, then straight down to `end`."""
+    """Linear from `start` up to 1 at the progress `peak`, then linear down to `end`."""
 
     start: float = 0.2
     peak: float = 0.23
     end: float = 0.07
 
     def at(self, progress: float) -> float:
-        """The share at `progress`."""
+        """Return the factor at `progress`."""
         return float(np.interp(progress, (0.0, self.peak, 1.0), (self.start, 1.0, self.end)))
 
 
 @dataclass(frozen=True)
 class Cosine:
-    """From the peak down to `end` along half a cosine (Loshchilov and Hutter 2017, arXiv:1608.03983)."""
+    """From 1 down to `end` along half a cosine (Loshchilov and Hutter 2017, arXiv:1608.03983)."""
 
     end: float = 0.0
 
     def at(self, progress: float) -> float:
-        """The share at `progress`."""
+        """Return the factor at `progress`."""
         return self.end + (1 - self.end) * (1 + math.cos(math.pi * progress)) / 2
 
 
@@ -57,81 +57,84 @@ class Optimiser(Protocol):
     """A recipe's choice of optimiser."""
 
     @property
-    def rate(self) -> float:
+    def learning_rate(self) -> float:
         """The peak learning rate."""
 
     def make(self) -> keras.optimizers.Optimizer:
-        """A fresh Keras optimiser at the peak rate."""
+        """Make a Keras optimiser at the peak learning rate."""
 
     def at_batch(self, factor: float) -> Optimiser:
-        """This one for batches that are `factor` times as large."""
+        """Return this optimiser for batches that are `factor` times as large."""
 
 
 @dataclass(frozen=True)
 class Adam:
     """Kingma and Ba 2015, arXiv:1412.6980."""
 
-    rate: float = 1e-3
+    learning_rate: float = 1e-3
 
     def make(self) -> keras.optimizers.Optimizer:
-        """A fresh Keras Adam."""
-        return keras.optimizers.Adam(self.rate)
+        """Make a Keras Adam."""
+        return keras.optimizers.Adam(self.learning_rate)
 
     def at_batch(self, factor: float) -> Adam:
-        """The same: Adam's steps do not grow with the gradient."""
+        """Return the same: Adam's steps do not grow with the gradient."""
         return self
 
 
 @dataclass(frozen=True)
 class Nesterov:
-    """Stochastic gradient descent with Nesterov momentum, and a rate of their own for normalisation's offsets.
+    """Stochastic gradient descent with Nesterov momentum; biases of batch normalisation have a higher learning rate.
 
     Attributes:
-        rate: for a loss that is the mean over the batch.
-        momentum: the share of the last step that is kept.
-        decay: this times the weight is added to its gradient.
-        offsets: the factor on the rate of batch normalisation's offsets.
+        learning_rate: at its peak, for a loss that is the mean over the batch.
+        momentum: fraction of the last step that is kept.
+        decay: weight decay; this times the weight is added to its gradient.
+        bias_factor: factor on the learning rate of batch normalisation's biases (beta).
     """
 
-    rate: float = 1.5
+    learning_rate: float = 1.5
     momentum: float = 0.85
     decay: float = 1.33e-3
-    offsets: float = 64.0
+    bias_factor: float = 64.0
 
     def make(self) -> keras.optimizers.Optimizer:
-        """A fresh optimiser."""
-        return GroupedSGD(self.rate, self.momentum, decay=self.decay, offsets=self.offsets)
+        """Make the optimiser."""
+        return GroupedSGD(self.learning_rate, self.momentum, decay=self.decay, bias_factor=self.bias_factor)
 
     def at_batch(self, factor: float) -> Nesterov:
-        """With a rate in proportion (Goyal et al. 2017, arXiv:1706.02677)."""
-        return replace(self, rate=self.rate * factor)
+        """Scale the learning rate in proportion (Goyal et al. 2017, arXiv:1706.02677)."""
+        return replace(self, learning_rate=self.learning_rate * factor)
 
 
 @keras.saving.register_keras_serializable("kernelscope")
 class GroupedSGD(keras.optimizers.SGD):  # type: ignore[misc]  # keras is untyped
-    """Keras' SGD with `Nesterov`'s two groups of variables; the offsets decay as slowly as the kernels."""
+    """Keras' SGD with `Nesterov`'s two groups of variables; the biases decay as slowly as the kernels."""
 
-    def __init__(self, learning_rate: float, momentum: float, *, decay: float, offsets: float, **options: Any) -> None:
+    def __init__(
+        self, learning_rate: float, momentum: float, *, decay: float, bias_factor: float, **options: Any
+    ) -> None:
         super().__init__(learning_rate, momentum=momentum, nesterov=True, **options)
         self.decay = decay
-        self.offsets = offsets
+        self.bias_factor = bias_factor
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> Any:
-        """One step. The step is linear in the gradient, so a factor on the rate is a factor on the gradient."""
+        """Apply one step; as it is linear in the gradient, a factor on the learning rate is one on the gradient."""
+        # under JAX Keras gives no variables, and has no public name for those that the optimiser was built with
         variables = self._trainable_variables if trainable_variables is None else trainable_variables
         grads = [
-            gradient * (self.offsets if variable.path.endswith("/beta") else 1.0) + variable * self.decay
+            gradient * (self.bias_factor if variable.path.endswith("/beta") else 1.0) + variable * self.decay
             for gradient, variable in zip(grads, variables, strict=True)
         ]
         return super().apply(grads, trainable_variables)
 
     def get_config(self) -> dict[str, Any]:
-        """The options, for saving."""
-        return {**super().get_config(), "decay": self.decay, "offsets": self.offsets}
+        """Return the options, for saving."""
+        return {**super().get_config(), "decay": self.decay, "bias_factor": self.bias_factor}
 
 
 class Averaging(Protocol):
-    """A slow copy of all weights, normalisation's statistics included, that follows the fast ones."""
+    """Slow copies of all weights, the statistics of normalisation included, that follow the fast weights."""
 
     slow: list[Any]
 
@@ -139,20 +142,20 @@ class Averaging(Protocol):
         """Begin with a copy of `variables`, the fast weights."""
 
     def step(self, step: int, progress: float) -> None:
-        """Called after each step, counted from 1, with the run's progress from 0 to 1."""
+        """Update after a step, counted from 1, at the run's progress from 0 to 1."""
 
     def finish(self) -> None:
-        """Let the slow weights replace the fast ones."""
+        """Replace the fast weights by the slow ones."""
 
     def shown(self) -> AbstractContextManager[None]:
-        """In this block the variables hold what an epoch is judged by, and kept for."""
+        """In this block the variables hold the weights that an epoch is evaluated with."""
 
 
 class Lookahead:
-    """Slow weights that now and then replace the fast ones (Zhang et al. 2019, arXiv:1907.08610).
+    """Slow weights that replace the fast ones at regular steps (Zhang et al. 2019, arXiv:1907.08610).
 
-    With the schedule of Jordan 2024: every five steps the slow copy takes a share of the fast weights, large at first
-    and towards the end next to nothing, and at the end the slow copy is what stays.
+    With the schedule of Jordan 2024: every five steps the slow weights take a fraction of the fast ones, large at first
+    and close to zero towards the end. At the end the slow weights remain.
     """
 
     every = 5
@@ -162,25 +165,25 @@ class Lookahead:
         self.slow = _copies(variables)
 
     def step(self, step: int, progress: float) -> None:
-        """Called after each step, counted from 1, with the run's progress from 0 to 1."""
+        """Update after a step, counted from 1, at the run's progress from 0 to 1."""
         if step % self.every == 0:
             self.slow = _mixed(self.slow, self.fast, 0.95**self.every * progress**3)
             self.finish()
 
     def finish(self) -> None:
-        """Let the slow weights replace the fast ones."""
+        """Replace the fast weights by the slow ones."""
         _assign(self.fast, self.slow)
 
     def shown(self) -> AbstractContextManager[None]:
-        """The fast weights as they are: they were the slow ones a few steps ago."""
+        """Leave the fast weights: they were the slow ones a few steps ago."""
         return nullcontext()
 
 
 class MovingAverage:
-    """The exponential moving average of the weights; the run itself takes no notice of it (Polyak and Juditsky 1992).
+    """Exponential moving average of the weights, which does not affect the run itself (Polyak and Juditsky 1992).
 
-    It remembers about `horizon` steps, and less at the beginning. A rate that stays high leaves the weights circling
-    about a better place; their average is near it.
+    It covers about `horizon` steps, and fewer at the beginning. At a constant learning rate the weights oscillate
+    around a better point, and their average is closer to it.
     """
 
     every, horizon = 10, 1000
@@ -190,13 +193,13 @@ class MovingAverage:
         self.slow = _copies(variables)
 
     def step(self, step: int, progress: float) -> None:
-        """Called after each step, counted from 1; the progress does not matter."""
+        """Update after a step, counted from 1; the progress is not used."""
         if step % self.every == 0:
             taken = step // self.every
             self.slow = _mixed(self.slow, self.fast, min(1 - self.every / self.horizon, taken / (taken + 9)))
 
     def finish(self) -> None:
-        """Let the average replace the weights."""
+        """Replace the weights by their average."""
         _assign(self.fast, self.slow)
 
     @contextmanager
@@ -220,4 +223,4 @@ def _mixed(slow: list[Any], fast: list[Any], keep: float) -> list[Any]:
 
 def _assign(variables: list[Any], values: list[Any]) -> None:
     for variable, value in zip(variables, values, strict=True):
-        variable.assign(ops.copy(value))  # JAX's step takes over the array that a variable holds
+        variable.assign(ops.copy(value))  # JAX's step donates the array that a variable holds

@@ -1,10 +1,8 @@
-"""The whole training job, step by step: load, fit, calibrate, export, check, test, publish."""
+"""The training pipeline, step by step: load, train, calibrate, export, publish."""
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -13,41 +11,44 @@ import onnx
 from rich.console import Console
 from rich.markup import escape
 
-from contract import bundle, repository
-from contract.card import Cost, Training
+from contract import repository
+from contract.bundle import Bundle
+from contract.card import Card, Cost, Training
 from contract.errors import KernelscopeError
 from contract.preprocessing import ResizeMode
 from training import provenance
-from training.data import dataset, sources
-from training.evaluation import calibrate, corruptions, evaluate, ood
-from training.export import report, to_onnx
+from training.data import dataset as datasets
+from training.data import sources
+from training.data.dataset import Dataset
+from training.evaluation import calibrate, ood
+from training.export import to_onnx
+from training.export.publish import publish
 from training.loop import checkpoint, trainer
-from training.loop.progress import Row, counting
-from training.loop.trainer import Options
+from training.loop.progress import counting
 from training.networks import layer_table
 from training.recipes import Recipe
 
-_NAMED: Final = 3
-"""How many skipped images are named before they are only counted."""
+_SKIPPED_SHOWN: Final = 3
+"""How many skipped images are named; the others are only counted."""
 
 
 @dataclass(frozen=True)
-class Job:
+class PipelineOptions:
     """What to train, on what, and where to publish it.
 
     Attributes:
         recipe: the recipe.
-        source: where the labelled images are; see `data.load`.
+        source: where the labelled images are; see `training.data.dataset.load`.
         output: the repository to publish into.
         run: the folder for checkpoints and logs.
         name: the model's name.
-        size: height and width to bring images to; the data's own where None.
-        resize_mode: how an image of another shape takes that size.
-        validation_fraction: how much of the training images is held out.
-        options: what differs from the recipe.
-        resume: whether to go on with the run in `run`.
-        command: what a person typed, for the card.
-        unknown: a folder of images of what the model is to be unsure of, beside those that are made.
+        size: height and width to bring images to; their own where None.
+        resize_mode: how an image of another shape is brought to that size.
+        validation_fraction: fraction of the training images held out for validation.
+        training: what differs from the recipe.
+        resume: whether to continue the run in `run`.
+        command: the command line, for the card.
+        ood_folder: a folder of out-of-distribution images for the rejection threshold, beside the synthetic ones.
     """
 
     recipe: Recipe
@@ -58,68 +59,81 @@ class Job:
     size: tuple[int, int] | None
     resize_mode: ResizeMode
     validation_fraction: float
-    options: Options
+    training: trainer.Options
     resume: bool
     command: str
-    unknown: Path | None = None
+    ood_folder: Path | None = None
 
 
-def run(job: Job, console: Console) -> bundle.Bundle:
-    """Do the job; returns the published bundle. Raises what its steps raise; nothing is published then."""
+def run(options: PipelineOptions, console: Console) -> Bundle:
+    """Train a model and publish it; return the published bundle.
+
+    Raises:
+        ExportError: Keras runs on another backend than TensorFlow; the trained network is in the checkpoint.
+        KernelscopeError: a step failed; nothing is published.
+    """
+    exports = to_onnx.can_export()
     with counting(console, "reading images") as progress:
-        images = dataset.load(
-            job.source,
-            size=job.size,
-            resize_mode=job.resize_mode,
-            validation_fraction=job.validation_fraction,
+        dataset = datasets.load(
+            options.source,
+            size=options.size,
+            resize_mode=options.resize_mode,
+            validation_fraction=options.validation_fraction,
             progress=progress,
         )
-    name = job.name
-    other = ood.read(job.unknown, images.size, job.resize_mode) if job.unknown else None
-    _announce(job, images, console)
-    with repository.staging(job.output, name):
-        pass  # a repository that cannot be written to is better known now than after the training
-    trained = trainer.fit(job.recipe, images, job.options, job.run, resume=job.resume, console=console)
-
-    to_onnx.require_tensorflow()
-    network, classes = job.recipe.network, len(images.labels)
-    reference = to_onnx.in_form(network, trained.model, classes, for_export=False)
-    held_out = images.validation
-    temperature = calibrate.temperature(trainer.predict(reference, held_out.images), held_out.targets)
-    doubt = ood.doubt(lambda images: trainer.predict(reference, images), temperature, held_out, other)
-    proto = to_onnx.convert(to_onnx.in_form(network, trained.model, classes, for_export=True), temperature)
-    card = bundle.Card(
-        name=name,
-        labels=images.labels,
-        height=images.size[0],
-        width=images.size[1],
-        resize_mode=job.resize_mode,
+    other = ood.read_folder(options.ood_folder, dataset.size, options.resize_mode) if options.ood_folder else None
+    _announce(options, dataset, console, exports=exports)
+    with repository.staging(options.output, options.name):
+        pass  # a repository that cannot be written to is an error before the training, not after it
+    trained = trainer.fit(
+        options.recipe, dataset, options.training, options.run, resume=options.resume, console=console
+    )
+    if not exports:
+        raise to_onnx.not_exported()
+    proto, reference, temperature = _export(options.recipe, trained, dataset)
+    card = Card(
+        name=options.name,
+        labels=dataset.labels,
+        height=dataset.size[0],
+        width=dataset.size[1],
+        resize_mode=options.resize_mode,
         temperature=temperature,
-        unsure_below=doubt.threshold,
-        data=images.describe(),
-        training=_training(job, trained, images.labels),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        data=dataset.describe(),
+        training=_describe_training(options, trained, dataset.labels),
+        cost=_describe_cost(reference),
     )
     try:
-        made = _publish(job, name, card, proto, reference, doubt, images, trained.history, console)
+        bundle = publish(
+            proto, card, dataset, options.output, console, reference=reference, other=other, history=trained.history
+        )
     except OSError as error:
         raise KernelscopeError(
-            f"{error.filename or job.output}: {error.strerror or error}; the trained network is kept in {job.run}: "
-            "repeat the command with --resume to publish it"
+            f"{error.filename or options.output}: {error.strerror or error}; the trained network is kept in "
+            f"{options.run}: repeat the command with --resume to publish it"
         ) from None
-    (job.run / checkpoint.PUBLISHED).write_text(f"{made.folder}\n")
-    return made
+    (options.run / checkpoint.PUBLISHED).write_text(f"{bundle.folder}\n")
+    return bundle
 
 
-def _training(job: Job, trained: trainer.Trained, labels: tuple[str, ...]) -> Training:
+def _export(recipe: Recipe, trained: trainer.Trained, dataset: Dataset) -> tuple[onnx.ModelProto, keras.Model, float]:
+    """Return the exported model, the trained network in float32, and the temperature of both."""
+    network, classes, validation = recipe.network, len(dataset.labels), dataset.validation
+    reference = to_onnx.in_form(network, trained.model, classes, for_export=False)
+    temperature = calibrate.temperature(trainer.predict(reference, validation.images), validation.targets)
+    proto = to_onnx.convert(to_onnx.in_form(network, trained.model, classes, for_export=True), temperature)
+    return proto, reference, temperature
+
+
+def _describe_training(options: PipelineOptions, trained: trainer.Trained, labels: tuple[str, ...]) -> Training:
     weights = [] if trained.class_weights is None else trained.class_weights.tolist()
+    teacher = options.training.teacher
     return Training(
-        recipe=job.recipe.name,
-        command=job.command,
-        seed=job.options.seed,
+        recipe=options.recipe.name,
+        command=options.command,
+        seed=options.training.seed,
         epochs=int(trained.history[-1]["epoch"]),
         batch_size=trained.batch_size,
-        teacher=_teacher(job.options.teacher) if job.options.teacher else None,
+        teacher=_describe_teacher(teacher) if teacher else None,
         class_weights={label: round(weight, 3) for label, weight in zip(labels, weights, strict=bool(weights))},
         seconds=round(trained.seconds, 1),
         precision=trained.origin["precision"],
@@ -130,68 +144,40 @@ def _training(job: Job, trained: trainer.Trained, labels: tuple[str, ...]) -> Tr
     )
 
 
-def _teacher(teacher: bundle.Bundle) -> str:
+def _describe_teacher(teacher: Bundle) -> str:
     card = teacher.card
     accuracy = "" if card.accuracy.accuracy is None else f", {card.accuracy.accuracy:.2%}"
     facts = f"{card.training.recipe or card.name}, {card.cost.dtype or 'of unknown type'}{accuracy}"
     return f"{facts}, sha256:{sources.sha256(teacher.model)}"
 
 
-def _publish(
-    job: Job,
-    name: str,
-    card: bundle.Card,
-    proto: onnx.ModelProto,
-    reference: keras.Model,
-    doubt: ood.Doubt,
-    images: dataset.Dataset,
-    history: list[Row],
-    console: Console,
-) -> bundle.Bundle:
-    """Write the bundle, check and score it, and give it a version."""
-    held_out = images.validation
-    with repository.staging(job.output, name) as staged:
-        draft = to_onnx.write(proto, card, staged)
-        table = layer_table.table(reference)
-        cost = Cost(
-            parameters=reference.count_params(),
-            multiply_adds=sum(layer.multiply_adds for layer in table),
-            dtype="float32",
-            hardware=provenance.hardware(),
-            parity=to_onnx.check_parity(draft, reference, held_out.images),
-            latency_ms=round(evaluate.latency(draft), 2),
-            images_per_second=round(evaluate.throughput(draft)),
-            layers=tuple(table),
-        )
-        split, of = (images.test, "test") if images.test else (held_out, "validation")
-        with counting(console, f"the {of} split") as progress:
-            score = evaluate.evaluate(draft, split, of, progress)
-        with counting(console, "corrupted images") as progress:
-            corrupted = corruptions.measure(draft, split, of, progress=progress)
-        accuracy = dataclasses.replace(score.describe(), unsure=doubt.describe(), corruptions=corrupted)
-        card = dataclasses.replace(card, cost=cost, accuracy=accuracy)
-        made = to_onnx.write(proto, card, staged)
-        report.write(made, score, split.images, history)
-        return bundle.read(repository.publish(staged))
+def _describe_cost(reference: keras.Model) -> Cost:
+    layers = tuple(layer_table.table(reference))
+    return Cost(
+        parameters=reference.count_params(),
+        multiply_adds=sum(layer.multiply_adds for layer in layers),
+        dtype="float32",
+        layers=layers,
+    )
 
 
-def _announce(job: Job, images: dataset.Dataset, console: Console) -> None:
-    if keras.backend.backend() != "tensorflow":
+def _announce(options: PipelineOptions, dataset: Dataset, console: Console, *, exports: bool) -> None:
+    if not exports:
         console.print(
             f"Keras runs on {keras.backend.backend()}: the run will end with a checkpoint, to be exported with "
             "KERAS_BACKEND=tensorflow and --resume",
             highlight=False,
             soft_wrap=True,
         )
-    for line in images.skipped[:_NAMED]:
+    for line in dataset.skipped[:_SKIPPED_SHOWN]:
         console.print(f"[yellow]skipped[/] {escape(line)}", highlight=False, soft_wrap=True)
-    if len(images.skipped) > _NAMED:
-        console.print(f"[yellow]skipped[/] {len(images.skipped)} images in all", highlight=False)
-    height, width = images.size
-    tests = f", {len(images.test):,} to test" if images.test else ""
+    if len(dataset.skipped) > _SKIPPED_SHOWN:
+        console.print(f"[yellow]skipped[/] {len(dataset.skipped)} images in all", highlight=False)
+    height, width = dataset.size
+    tests = f", {len(dataset.test):,} to test" if dataset.test else ""
     console.print(
-        f"{len(images.train):,} images of {width}x{height} in {len(images.labels)} classes to train on, "
-        f"{len(images.validation):,} held out{tests}; recipe {job.recipe.name}, {job.options.precision}",
+        f"{len(dataset.train):,} images of {width}x{height} in {len(dataset.labels)} classes to train on, "
+        f"{len(dataset.validation):,} held out{tests}; recipe {options.recipe.name}, {options.training.precision}",
         highlight=False,
         soft_wrap=True,
     )

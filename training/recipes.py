@@ -13,13 +13,13 @@ from training.data import augment
 from training.networks import architectures
 
 _STEPS: Final = 1000
-"""How many steps a run aims at where images are few, unless the recipe's own are fewer."""
+"""Steps that a run on a small dataset aims at, unless the recipe has fewer."""
 _IMAGES: Final = 45_000
-"""How many training images a recipe's epochs and batches are meant for: those of CIFAR-10."""
+"""Training images that a recipe's epochs and batch size are meant for: those of CIFAR-10."""
 _STEPS_AN_EPOCH: Final = 32
 _SMALLEST_BATCH: Final = 64
 _MOST_EPOCHS: Final = 7
-"""So many times the recipe's own epochs, and no more: of some hundred images even these are few steps."""
+"""A small dataset gets at most this many times the recipe's epochs."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class Recipe:
         summary: one line for a person.
         network: what is trained.
         augmentation: transforms applied to each training batch, in order.
-        optimiser: with its peak rate.
-        schedule: the rate's course over the run.
-        epochs: passes over the training images, of a set as large as CIFAR-10.
-        batch_size: images a step, for such a set.
-        label_smoothing: the share of the target that is spread over all classes (arXiv:1512.00567).
-        averaging: the slow weights that follow the fast ones and stay at the end; none where None.
-        validation_quality: the JPEG quality at which held-out images are looked at once more; an epoch is then judged
-            by the mean of both accuracies. 0: as they are only.
+        optimiser: with its peak learning rate.
+        schedule: the learning rate over the run, as a factor on the peak.
+        epochs: passes over the training images, for a dataset as large as CIFAR-10.
+        batch_size: images a step, for such a dataset.
+        label_smoothing: fraction of the target that is spread over all classes (arXiv:1512.00567).
+        averaging: slow weights that follow the fast ones and are kept at the end; None for none.
+        validation_quality: JPEG quality at which validation images are evaluated once more; the best epoch is then
+            chosen by the mean of both accuracies. 0: as they are only.
     """
 
     name: str
@@ -54,22 +54,24 @@ class Recipe:
     validation_quality: int = 0
 
     def form(self) -> str:
-        """All that makes a step what it is, as a short word: two recipes of the same form train alike.
+        """Return a hash of all that defines a step: two recipes of the same form train alike.
 
-        The number of epochs is left out: a run may go on for longer than was planned.
+        The number of epochs is left out: a run may be continued for more epochs.
         """
         return hashlib.sha256(repr(replace(self, summary="", epochs=0)).encode()).hexdigest()[:12]
 
     def unmirrored(self) -> Recipe:
-        """This recipe without flips: for classes that are each other's mirror images."""
-        kept = tuple(one for one in self.augmentation if not isinstance(one, augment.Flip))
-        return replace(self, augmentation=kept)
+        """Return this recipe without flips, for classes that mirroring changes."""
+        transforms = tuple(transform for transform in self.augmentation if not isinstance(transform, augment.Flip))
+        return replace(self, augmentation=transforms)
 
     def suited(self, images: int, epochs: int | None = None, batch_size: int | None = None) -> Recipe:
-        """This recipe for that many training images: where they are few, smaller batches and more epochs.
+        """Return this recipe adapted to a dataset: smaller batches and more epochs for a small one.
 
-        `epochs` and `batch_size` hold where they are given. The rate goes with the batch, as far as the optimiser
-        wants it to.
+        Args:
+            images: training images.
+            epochs, batch_size: used as they are; chosen where None. The optimiser scales its learning rate with the
+                batch size.
         """
         size = batch_size or self.batch_size
         while not batch_size and size > _SMALLEST_BATCH and images // size < _STEPS_AN_EPOCH:
@@ -90,8 +92,8 @@ SEED: Final = Recipe(
     summary="the article's network: pairs of 32, 64 and 128 kernels, rotation, shifts, flips, Adam",
     network=architectures.Pairs(),
     augmentation=(augment.Affine(degrees=45, shift=0.1), augment.Flip()),
-    # the article leaves the rate and the batch open; these are Adam's default and a common size. At this constant rate
-    # the weights themselves answer 81.7 % of the held-out images in the end, their average 87.9 %
+    # the article leaves learning rate and batch size open; these are Adam's default and a common size. At this constant
+    # learning rate the weights end at 81.7 % validation accuracy, their moving average at 87.9 %
     optimiser=optimisers.Adam(1e-3),
     schedule=optimisers.Constant(),
     epochs=64,
@@ -102,9 +104,9 @@ SEED: Final = Recipe(
 SEED_PLUS: Final = replace(
     SEED,
     name="seed-plus",
-    summary="the same network with dropout, a rate that falls, and images turned by 15 degrees at most",
-    # so small a network has little to forget in 64 epochs: with twice the dropout, 45 degrees, a third of the rate and
-    # no average it ended below the seed, at 86.1 % of the held-out images
+    summary="the same network with dropout, a falling learning rate, and rotation by at most 15 degrees",
+    # so small a network overfits little in 64 epochs: with twice the dropout, 45 degrees, a third of the learning rate
+    # and no moving average it ended below the seed, at 86.1 % validation accuracy
     network=architectures.Pairs(dropout=(0.05, 0.1, 0.15)),
     augmentation=(augment.Affine(degrees=15, shift=0.1), augment.Flip()),
     optimiser=optimisers.Adam(3e-3),
@@ -116,7 +118,7 @@ FAST: Final = Recipe(
     summary="a whitened network of 64, 256 and 256 kernels with GELU in 15 epochs; the default",
     network=architectures.Whitened(activation="gelu", momentum=0.8),
     augmentation=(augment.Flip(alternate=True), augment.Translate(2)),
-    optimiser=optimisers.Nesterov(rate=0.75),
+    optimiser=optimisers.Nesterov(learning_rate=0.75),
     schedule=optimisers.Triangle(),
     epochs=15,
     batch_size=512,
@@ -127,7 +129,7 @@ FAST: Final = Recipe(
 SMALL: Final = replace(
     FAST,
     name="small",
-    summary="64, 192 and 224 kernels with ReLU, 20 epochs; in int8 as fast as the seed's network in float32",
+    summary="64, 192 and 224 kernels with ReLU, 20 epochs; as int8 as fast as the seed's network in float32",
     network=architectures.Whitened(widths=(64, 192, 224)),
     optimiser=optimisers.Nesterov(),
     epochs=20,
@@ -140,7 +142,7 @@ BEST: Final = replace(
     summary="128, 384 and 256 kernels, ten convolutions, cutout, 32 epochs: the most accurate, and the slowest",
     network=architectures.Whitened(widths=(128, 384, 256), depth=3),
     augmentation=(augment.Flip(alternate=True), augment.Translate(4), augment.Cutout(8)),
-    optimiser=optimisers.Nesterov(rate=1.2),
+    optimiser=optimisers.Nesterov(learning_rate=1.2),
     epochs=32,
 )
 
@@ -152,7 +154,7 @@ ROBUST: Final = replace(
         widths=(64, 128, 160), depth=3, momentum=0.8, pool_padding="same", train_whitening_bias=False
     ),
     augmentation=(augment.Flip(alternate=True), augment.Translate(4), augment.Cutout(8), augment.Jpeg(0.35)),
-    optimiser=optimisers.Nesterov(rate=0.6),
+    optimiser=optimisers.Nesterov(learning_rate=0.6),
     epochs=80,
     batch_size=512,
     validation_quality=75,
@@ -162,7 +164,7 @@ RECIPES: Final = {recipe.name: recipe for recipe in (FAST, SMALL, ROBUST, BEST, 
 
 
 def find(name: str) -> Recipe:
-    """The recipe of that name. Raises `UsageError`, which lists the names there are."""
+    """Return the recipe of that name. Raises `UsageError`, which lists the names."""
     if name not in RECIPES:
         raise UsageError(f"there is no recipe {name!r}: choose {', '.join(RECIPES)}")
     return RECIPES[name]

@@ -12,7 +12,7 @@ TINY = Recipe(
     summary="for tests",
     network=architectures.Whitened((8,)),
     augmentation=(augment.Flip(alternate=True), augment.Translate(1)),
-    optimiser=optimisers.Nesterov(rate=0.5),
+    optimiser=optimisers.Nesterov(learning_rate=0.5),
     schedule=optimisers.Triangle(),
     epochs=6,
     batch_size=8,

@@ -1,4 +1,4 @@
-"""The whole training job as a person starts it, in processes of their own."""
+"""The training pipeline, started from the command line in processes of their own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from contract import bundle
+from contract.bundle import INPUT, LOGITS, MODEL, PROBABILITIES, README, Bundle, read
 from contract.typed_json import encode
 from kernelscope.cli import main
 from tests.support.images import class_folder
@@ -63,7 +63,7 @@ def _own_cache(place: Path) -> object:
 
 
 @pytest.fixture(scope="module", params=["fast", "seed"])
-def made(request: pytest.FixtureRequest, place: Path) -> bundle.Bundle:
+def bundle(request: pytest.FixtureRequest, place: Path) -> Bundle:
     recipe: str = request.param
     done = kernelscope(
         place,
@@ -72,32 +72,32 @@ def made(request: pytest.FixtureRequest, place: Path) -> bundle.Bundle:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "kernelscope serve --models" in done.stdout
-    return bundle.read(place / f"out-{recipe}" / "colours" / "1")
+    return read(place / f"out-{recipe}" / "colours" / "1")
 
 
-def test_a_bundle_has_all_that_the_plan_names(made: bundle.Bundle) -> None:
-    card = made.card
+def test_a_bundle_has_all_that_the_plan_names(bundle: Bundle) -> None:
+    card = bundle.card
     assert card.labels == ("blue", "green", "red")
     assert (card.height, card.width) == (32, 32)
     assert card.accuracy.split == "test"
     assert card.accuracy.images == 39
     assert card.cost.parity is not None
     assert card.cost.parity < 1e-4
-    assert card.cost.bytes == made.model.stat().st_size
+    assert card.cost.bytes == bundle.model.stat().st_size
     assert card.cost.multiply_adds == sum(layer.multiply_adds for layer in card.cost.layers) > 1e6
     assert card.cost.parameters == sum(layer.parameters for layer in card.cost.layers)
     assert 0 <= card.unsure_below <= 1
     assert card.accuracy.unsure is not None
     assert set(card.accuracy.unsure.unknown) == {"noise", "stripes", "clouds", "shuffled tiles"}
     assert (card.data.train, card.data.validation) == (108, 12)
-    assert str(made.folder.parent.parent.parent) not in card.to_json()
-    assert "answered right" in (made.folder / bundle.README).read_text()
-    model = onnx.load(made.model)
+    assert str(bundle.folder.parent.parent.parent) not in card.to_json()
+    assert "classified correctly" in (bundle.folder / README).read_text()
+    model = onnx.load(bundle.model)
     assert json.loads({entry.key: entry.value for entry in model.metadata_props}["card"]) == json.loads(card.to_json())
 
 
-def test_the_report_shows_the_run(made: bundle.Bundle) -> None:
-    folder = made.folder / "report"
+def test_the_report_shows_the_run(bundle: Bundle) -> None:
+    folder = bundle.folder / "report"
     page = (folder / "report.html").read_text()
     plots = sorted(path.stem for path in folder.glob("*.png"))
     assert [name for name in ("confusion", "curves", "reliability") if name not in plots] == []
@@ -105,8 +105,8 @@ def test_the_report_shows_the_run(made: bundle.Bundle) -> None:
     for path in folder.glob("*.png"):
         with Image.open(path) as image:
             assert min(image.size) > 100
-    assert f"{made.card.accuracy.accuracy:.2%}" in page
-    for layer in made.card.cost.layers:
+    assert f"{bundle.card.accuracy.accuracy:.2%}" in page
+    for layer in bundle.card.cost.layers:
         assert f"<td>{layer.name}</td>" in page
     assert "32×32×" in page or "31×31×" in page
 
@@ -124,7 +124,8 @@ def test_another_backend_trains_and_tensorflow_exports(place: Path, backend: str
     done = kernelscope(place, *words, "--batch-size", "16", "--resume")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "epoch" not in done.stdout
-    card = bundle.read(place / f"out-{backend}" / "colours" / "1").card
+    bundle = read(place / f"out-{backend}" / "colours" / "1")
+    card = bundle.card
     assert card.cost.parity is not None
     assert card.cost.parity < 1e-4
     kept = checkpoint.read(place / "runs" / backend)
@@ -132,60 +133,59 @@ def test_another_backend_trains_and_tensorflow_exports(place: Path, backend: str
     network = recipes.FAST.network.build((32, 32), 3)
     for variable, value in zip(network.weights, kept.arrays["best"], strict=True):
         variable.assign(value)
-    some = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
-    of = bundle.read(place / f"out-{backend}" / "colours" / "1")
-    np.testing.assert_allclose(evaluate.logits(of, some), trainer.predict(network, some), atol=1e-4)
-    assert of.card.training.versions[backend]
+    images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
+    np.testing.assert_allclose(evaluate.predict_logits(bundle, images), trainer.predict(network, images), atol=1e-4)
+    assert card.training.versions[backend]
 
 
-def test_the_graph_is_folded(made: bundle.Bundle) -> None:
-    kinds = [node.op_type for node in onnx.load(made.model).graph.node]
+def test_the_graph_is_folded(bundle: Bundle) -> None:
+    kinds = [node.op_type for node in onnx.load(bundle.model).graph.node]
     assert "BatchNormalization" not in kinds
     assert kinds.count("Transpose") <= 1
     assert kinds.count("Conv") in (6, 7)
 
 
-def test_the_bundle_answers(made: bundle.Bundle) -> None:
-    session = onnxruntime.InferenceSession(made.model)
+def test_the_bundle_answers(bundle: Bundle) -> None:
+    session = onnxruntime.InferenceSession(bundle.model)
     red = np.zeros((5, 32, 32, 3), np.uint8)
     red[..., 0] = 250
-    probabilities, logits = session.run([bundle.PROBABILITIES, bundle.LOGITS], {bundle.INPUT: red})
+    probabilities, logits = session.run([PROBABILITIES, LOGITS], {INPUT: red})
     assert probabilities.shape == logits.shape == (5, 3)
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
-    scaled = np.exp(logits / made.card.temperature)
+    scaled = np.exp(logits / bundle.card.temperature)
     np.testing.assert_allclose(probabilities, scaled / scaled.sum(1, keepdims=True), rtol=1e-4)
 
 
-def test_it_is_served(made: bundle.Bundle, place: Path, serve: Callable[..., Server]) -> None:
+def test_it_is_served(bundle: Bundle, place: Path, serve: Callable[..., Server]) -> None:
     """And says of each test image what the bundle says, and of all of them what its card says."""
-    server = serve("--models", str(made.folder.parent.parent))
+    server = serve("--models", str(bundle.folder.parent.parent))
     files = sorted(place.glob("colours/test/*/*.png"))
     said = [server.client.post("/predict", content=file.read_bytes()).json()["label"] for file in files]
-    answers = evaluate.logits(made, np.stack([np.asarray(Image.open(file)) for file in files])).argmax(1)
-    assert said == [made.card.labels[answer] for answer in answers]
+    answers = evaluate.predict_logits(bundle, np.stack([np.asarray(Image.open(file)) for file in files])).argmax(1)
+    assert said == [bundle.card.labels[answer] for answer in answers]
     right = np.mean([label == file.parent.name for label, file in zip(said, files, strict=True)])
-    assert right == pytest.approx(made.card.accuracy.accuracy, abs=1e-4)
-    assert server.client.get("/models").json()["models"][0]["accuracy"] == made.card.accuracy.accuracy
+    assert right == pytest.approx(bundle.card.accuracy.accuracy, abs=1e-4)
+    assert server.client.get("/models").json()["models"][0]["accuracy"] == bundle.card.accuracy.accuracy
     assert server.end() == 0
 
 
-def test_evaluating_prints_what_the_card_says(made: bundle.Bundle, place: Path) -> None:
-    done = kernelscope(place, "evaluate", str(made.folder), "--data", "colours", "--json")
+def test_evaluating_prints_what_the_card_says(bundle: Bundle, place: Path) -> None:
+    done = kernelscope(place, "evaluate", str(bundle.folder), "--data", "colours", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == encode(dataclasses.replace(made.card.accuracy, unsure=None, corruptions=None))
-    done = kernelscope(place, "evaluate", str(made.folder), "--data", "colours", "--json", "--corruptions")
-    assert json.loads(done.stdout) == encode(dataclasses.replace(made.card.accuracy, unsure=None))
-    shown = kernelscope(place, "evaluate", str(made.folder), "--data", "colours", "--corruptions")
-    assert f"{made.card.accuracy.accuracy:.2%} of 39 images" in shown.stdout
-    found = made.card.accuracy.corruptions
-    assert found is not None
-    assert found.images == 39
+    assert json.loads(done.stdout) == encode(dataclasses.replace(bundle.card.accuracy, unsure=None, corruptions=None))
+    done = kernelscope(place, "evaluate", str(bundle.folder), "--data", "colours", "--json", "--corruptions")
+    assert json.loads(done.stdout) == encode(dataclasses.replace(bundle.card.accuracy, unsure=None))
+    shown = kernelscope(place, "evaluate", str(bundle.folder), "--data", "colours", "--corruptions")
+    assert f"{bundle.card.accuracy.accuracy:.2%} of 39 images" in shown.stdout
+    corruptions = bundle.card.accuracy.corruptions
+    assert corruptions is not None
+    assert corruptions.images == 39
     assert re.findall(r"^ (clean|JPEG 75|JPEG 50|blur|noise|brightness) +\d", shown.stdout, re.MULTILINE) == list(
-        found.accuracy
+        corruptions.accuracy
     )
-    for kind in found.accuracy:
-        assert f"| {kind} | {found.accuracy[kind]:.1%} |" in (made.folder / "README.md").read_text()
-        assert f"<td>{kind}</td>" in (made.folder / "report" / "report.html").read_text()
+    for kind, accuracy in corruptions.accuracy.items():
+        assert f"| {kind} | {accuracy:.1%} |" in (bundle.folder / README).read_text()
+        assert f"<td>{kind}</td>" in (bundle.folder / "report" / "report.html").read_text()
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(place: Path) -> None:
@@ -210,7 +210,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(place: Path) -> None:
     done = kernelscope(place, *words, "--epochs", "3", "--resume")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "resuming at step" in done.stdout
-    assert (place / "out-stopped" / "colours" / "1" / bundle.MODEL).is_file()
+    assert (place / "out-stopped" / "colours" / "1" / MODEL).is_file()
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from training.loop import checkpoint, trainer
 
 def test_a_model_that_cannot_be_published_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERNELSCOPE_CACHE", str(tmp_path / "cache"))
-    wanted = pipeline.Job(
+    options = pipeline.PipelineOptions(
         recipe=TINY,
         source=str(class_folder(tmp_path / "colours")),
         output=tmp_path / "models",
@@ -27,12 +27,12 @@ def test_a_model_that_cannot_be_published_is_not_lost(tmp_path: Path, monkeypatc
         size=None,
         resize_mode="crop",
         validation_fraction=0.1,
-        options=trainer.Options(epochs=2),
+        training=trainer.Options(epochs=2),
         resume=False,
         command="kernelscope train",
     )
-    said = io.StringIO()
-    console = Console(file=said)
+    output = io.StringIO()
+    console = Console(file=output)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "models/colours/1")
@@ -40,12 +40,12 @@ def test_a_model_that_cannot_be_published_is_not_lost(tmp_path: Path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(to_onnx, "write", full)
         with pytest.raises(KernelscopeError, match=r"No space left .* repeat the command with --resume"):
-            pipeline.run(wanted, console)
+            pipeline.run(options, console)
     assert not (tmp_path / "models").exists()
     with pytest.raises(KernelscopeError, match="was not published"):
-        pipeline.run(wanted, console)
-    epochs = said.getvalue().count("epoch ")
-    made = pipeline.run(dataclasses.replace(wanted, resume=True), console)
-    assert said.getvalue().count("epoch ") == epochs  # nothing was trained again
+        pipeline.run(options, console)
+    epochs = output.getvalue().count("epoch ")
+    bundle = pipeline.run(dataclasses.replace(options, resume=True), console)
+    assert output.getvalue().count("epoch ") == epochs  # nothing was trained again
     assert repository.models(tmp_path / "models") == {"colours": [1]}
-    assert (wanted.run / checkpoint.PUBLISHED).read_text().strip() == str(made.folder)
+    assert (options.run / checkpoint.PUBLISHED).read_text().strip() == str(bundle.folder)

@@ -1,4 +1,4 @@
-"""Temperature, fitted on held-out images (Guo et al. 2017, arXiv:1706.04599)."""
+"""Temperature scaling and calibration error (Guo et al. 2017, arXiv:1706.04599)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BINS: Final = 15
 
 
 def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
-    """Probabilities, (N, classes), of logits over a temperature."""
+    """Return probabilities (N, classes) of logits (N, classes) divided by a temperature."""
     scaled = logits.astype(np.float64) / temperature
     powers = np.exp(scaled - scaled.max(1, keepdims=True))
     return np.asarray(powers / powers.sum(1, keepdims=True))
@@ -26,29 +26,36 @@ def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
 def cross_entropy(
     logits: Floats, targets: npt.NDArray[np.int64], temperature: float = 1.0, counts: Floats | None = None
 ) -> float:
-    """Mean negative log-likelihood of the targets, in nats; `counts`, (N,), is what each image counts, if not one."""
+    """Return the mean negative log-likelihood of the targets, in nats.
+
+    Args:
+        logits: (N, classes).
+        targets: int64 (N,).
+        temperature: what the logits are divided by.
+        counts: (N,), the weight of each image; all weigh the same where None.
+    """
     probabilities = softmax(logits, temperature)[np.arange(len(targets)), targets]
     return float(np.average(-np.log(np.maximum(probabilities, 1e-12)), weights=counts))
 
 
 def temperature(logits: Floats, targets: npt.NDArray[np.int64]) -> float:
-    """What to divide logits by so that the likelihood of held-out targets is highest.
+    """Fit the temperature that maximises the likelihood of validation targets.
 
-    One more image than there is, of any class, counts as held out, as in Platt 1999: where all are answered right,
-    the likelihood alone would make every answer certain.
+    One virtual image of no particular class is added, as in Platt 1999. Without it, a model that classifies all
+    validation images correctly would get the lowest temperature, and every answer would be certain.
 
     Args:
         logits: (N, classes), of images that were not trained on.
-        targets: (N,).
+        targets: int64 (N,).
 
     Returns:
         Between 0.02 and 50, by golden-section search on its logarithm, in which the loss has one minimum.
     """
-    doubt = 1 / (len(targets) + 1)
+    smoothing = 1 / (len(targets) + 1)
 
     def loss(temperature: float) -> float:
         logs = np.log(np.maximum(softmax(logits, temperature), 1e-12))
-        return -float((1 - doubt) * logs[np.arange(len(targets)), targets].mean() + doubt * logs.mean())
+        return -float((1 - smoothing) * logs[np.arange(len(targets)), targets].mean() + smoothing * logs.mean())
 
     golden = (math.sqrt(5) - 1) / 2
     low, high = math.log(_LOWEST), math.log(_HIGHEST)
@@ -63,12 +70,12 @@ def temperature(logits: Floats, targets: npt.NDArray[np.int64]) -> float:
 
 @dataclass(frozen=True)
 class Bin:
-    """Images whose answers have about the same probability.
+    """Images whose predictions have about the same probability.
 
     Attributes:
         images: how many.
-        confidence: the mean probability of their answers; 0 where there are none.
-        accuracy: the share answered right; 0 where there are none.
+        confidence: mean probability of their predictions; 0 where there are no images.
+        accuracy: fraction classified correctly; 0 where there are no images.
     """
 
     images: int
@@ -77,18 +84,26 @@ class Bin:
 
 
 def reliability(probabilities: Floats, targets: npt.NDArray[np.int64], bins: int = BINS) -> list[Bin]:
-    """Images by the probability of their best class, in bins of equal width (Guo et al. 2017, figure 1)."""
+    """Group images by the probability of their predicted class, in bins of equal width (Guo et al. 2017, figure 1).
+
+    Args:
+        probabilities: (N, classes).
+        targets: int64 (N,).
+        bins: how many there are.
+    """
     confidence = probabilities.max(1)
     right = probabilities.argmax(1) == targets
     place = np.minimum((confidence * bins).astype(int), bins - 1)
-    there = [place == b for b in range(bins)]
+    members = [place == number for number in range(bins)]
     return [
-        Bin(int(one.sum()), float(confidence[one].mean()), float(right[one].mean())) if one.any() else Bin(0, 0.0, 0.0)
-        for one in there
+        Bin(int(inside.sum()), float(confidence[inside].mean()), float(right[inside].mean()))
+        if inside.any()
+        else Bin(0, 0.0, 0.0)
+        for inside in members
     ]
 
 
 def expected_calibration_error(probabilities: Floats, targets: npt.NDArray[np.int64], bins: int = BINS) -> float:
-    """How far confidence and accuracy lie apart, on average over images, in [0, 1] (Guo et al. 2017, equation 3)."""
-    found = reliability(probabilities, targets, bins)
-    return sum(one.images * abs(one.accuracy - one.confidence) for one in found) / len(targets)
+    """Return the mean gap between confidence and accuracy over images, in [0, 1] (Guo et al. 2017, equation 3)."""
+    table = reliability(probabilities, targets, bins)
+    return sum(row.images * abs(row.accuracy - row.confidence) for row in table) / len(targets)

@@ -1,22 +1,20 @@
-"""Two bundles side by side, on the same images: who is right more often, who is faster, who is smaller."""
+"""Compare two bundles on the same images: accuracy with a paired test, calibration, speed and size."""
 
 from __future__ import annotations
 
 import math
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import onnxruntime
 
-from contract import bundle
-from contract.errors import UsageError
+from contract.bundle import INPUT, PROBABILITIES, Bundle
 from contract.preprocessing import Pixels
 from contract.session import open_session
-from training.data import dataset
+from training.data.split import Split
 from training.evaluation import evaluate
 from training.evaluation.evaluate import Evaluation
 
@@ -26,9 +24,12 @@ _RUNS: Final = 20
 
 @dataclass(frozen=True)
 class Speed:
-    """Milliseconds an image on one thread, of two bundles that took turns, and how many times as fast the second is.
+    """Speed of two bundles, measured in turns.
 
-    The ratio is the median over the turns, with the lowest and the highest.
+    Attributes:
+        milliseconds: median time of one image on one thread, of each bundle.
+        ratio: how many times as fast the second is, the median over the turns.
+        spread: the lowest and the highest ratio of a turn.
     """
 
     milliseconds: tuple[float, float]
@@ -41,11 +42,11 @@ class Comparison:
     """Two bundles on the same images.
 
     Attributes:
-        scores: how each did.
-        only: how many images the first alone answers right, and the second alone.
-        difference: the second's accuracy less the first's, and the 95 % interval of that, for paired images.
-        p_value: how likely at least such a difference were if both were equally good: McNemar's exact test (1947).
-        speed: one beside the other.
+        scores: the evaluation of each.
+        only: how many images only the first classifies correctly, and only the second.
+        difference: the second's accuracy minus the first's, and its 95 % interval for paired images.
+        p_value: of McNemar's exact test: the probability of at least such a difference if both were equally accurate.
+        speed: of both, measured in turns.
         size: bytes of each model.
     """
 
@@ -57,7 +58,7 @@ class Comparison:
     size: tuple[int, int]
 
     def describe(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """The comparison for JSON; fractions are rounded."""
         return {
             "images": self.scores[0].images,
             "split": self.scores[0].split,
@@ -73,50 +74,19 @@ class Comparison:
         }
 
 
-def compare(
-    first: bundle.Bundle,
-    second: bundle.Bundle,
-    source: str,
-    split: str | None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Comparison:
+def compare(first: Bundle, second: Bundle, splits: tuple[Split, Split], name: str) -> Comparison:
     """Score and time two bundles.
 
     Args:
-        first, second: of the same classes; their sizes may differ.
-        source: labelled images; see `data.load`.
-        split: which of them; see `data.choose`.
-        progress: called while images are decoded.
-
-    Raises:
-        UsageError: they know different classes, or both were trained on these data and held out different parts.
+        first, second: the bundles.
+        splits: the same images in the same order, once as each bundle takes them; see `shared_split`.
+        name: the split's name.
     """
-    if set(first.card.labels) != set(second.card.labels):
-        strange = sorted(set(first.card.labels) ^ set(second.card.labels))
-        raise UsageError(
-            f"{first.folder} and {second.folder} know different classes ({', '.join(strange[:5])}): "
-            "only bundles of the same ones can be compared"
-        )
-    cards = first.card, second.card
-    loaded = [dataset.load_for(card, source, progress) for card in cards]
-    owners = [card for card, its in zip(cards, loaded, strict=True) if dataset.trained_on(card, its)]
-    judge = owners[0] if owners else first.card  # what it was not trained on decides
-    shares = [one.held_out for one in loaded]
-    if shares[0] != shares[1] and len(owners) < 2:  # who was not trained on them can take them as the other has split
-        loaded = [dataset.load_for(card, source, progress, split_as=judge) for card in cards]
-        shares = [one.held_out for one in loaded]
-    name = dataset.choose(loaded[0], split, judge)[0]
-    if shares[0] != shares[1] and (name != "test" or shares[0][1] or shares[1][1]):
-        raise UsageError(
-            f"{first.folder} and {second.folder} held out other images of {source}: compare them on data that have a "
-            "test split, or on other data"
-        )
-    splits = [dataset.choose(its, name, judge)[1] for its in loaded]
-    scores = [evaluate.evaluate(of, part, name) for of, part in zip((first, second), splits, strict=True)]
-    right = [score.probabilities.argmax(1) == score.targets for score in scores]
-    only = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+    scores = evaluate.evaluate(first, splits[0], name), evaluate.evaluate(second, splits[1], name)
+    correct = [score.probabilities.argmax(1) == score.targets for score in scores]
+    only = int((correct[0] & ~correct[1]).sum()), int((correct[1] & ~correct[0]).sum())
     return Comparison(
-        scores=(scores[0], scores[1]),
+        scores=scores,
         only=only,
         difference=difference(only, scores[0].images),
         p_value=mcnemar(*only),
@@ -126,7 +96,12 @@ def compare(
 
 
 def difference(only: tuple[int, int], images: int) -> tuple[float, float, float]:
-    """The second's accuracy less the first's, with its 95 % interval (Wald's, for paired shares)."""
+    """Return the second's accuracy minus the first's, and its 95 % interval (Wald's, for paired fractions).
+
+    Args:
+        only: how many images only the first classifies correctly, and only the second.
+        images: how many there were.
+    """
     first, second = only
     middle = (second - first) / images
     half = 1.959964 * math.sqrt(first + second - (second - first) ** 2 / images) / images
@@ -134,28 +109,32 @@ def difference(only: tuple[int, int], images: int) -> tuple[float, float, float]
 
 
 def mcnemar(first: int, second: int) -> float:
-    """The two-sided exact test of images that the first alone, or the second alone, answers right."""
-    of = first + second
-    tail = sum(math.comb(of, k) for k in range(min(first, second) + 1))
-    return min(1.0, float(2 * tail / 2**of))
+    """Return the p-value of McNemar's exact two-sided test (1947).
+
+    Args:
+        first, second: how many images only the first, or only the second, classifies correctly.
+    """
+    total = first + second
+    tail = sum(math.comb(total, k) for k in range(min(first, second) + 1))
+    return min(1.0, float(2 * tail / 2**total))
 
 
-def speed(first: bundle.Bundle, second: bundle.Bundle) -> Speed:
-    """Time two bundles in turns, one thread, one image a run."""
-    sessions = [open_session(of, threads=1) for of in (first, second)]
-    feeds = [np.zeros((1, of.card.height, of.card.width, 3), np.uint8) for of in (first, second)]
+def speed(first: Bundle, second: Bundle) -> Speed:
+    """Time two bundles in turns, on one thread, one image a run."""
+    sessions = [open_session(bundle, threads=1) for bundle in (first, second)]
+    images = [np.zeros((1, bundle.card.height, bundle.card.width, 3), np.uint8) for bundle in (first, second)]
     turns = [
-        [_milliseconds(session, feed) for session, feed in zip(sessions, feeds, strict=True)] for _ in range(_ROUNDS)
+        [_milliseconds(session, image) for session, image in zip(sessions, images, strict=True)] for _ in range(_ROUNDS)
     ]
-    ratios = [one / other for one, other in turns]
-    middle = (statistics.median(turn[0] for turn in turns), statistics.median(turn[1] for turn in turns))
-    return Speed(middle, statistics.median(ratios), (min(ratios), max(ratios)))
+    ratios = [before / after for before, after in turns]
+    medians = statistics.median(turn[0] for turn in turns), statistics.median(turn[1] for turn in turns)
+    return Speed(medians, statistics.median(ratios), (min(ratios), max(ratios)))
 
 
 def _milliseconds(session: onnxruntime.InferenceSession, image: Pixels) -> float:
-    times = []
+    seconds = []
     for _ in range(_RUNS):
         start = time.perf_counter()
-        session.run([bundle.PROBABILITIES], {bundle.INPUT: image})
-        times.append(time.perf_counter() - start)
-    return statistics.median(times) * 1000
+        session.run([PROBABILITIES], {INPUT: image})
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds) * 1000

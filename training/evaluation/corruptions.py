@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-from contract import bundle
+from contract.bundle import INPUT, LOGITS, Bundle
 from contract.card import Corruptions
 from contract.errors import BundleError
 from contract.preprocessing import Pixels
@@ -75,7 +75,7 @@ def brightness(images: Pixels, _: np.random.Generator, *, added: float) -> Pixel
 
 
 def measure(
-    of: bundle.Bundle,
+    bundle: Bundle,
     split: Split,
     name: str,
     *,
@@ -85,7 +85,7 @@ def measure(
     """Accuracy of a bundle on the same images, clean and with each corruption.
 
     Args:
-        of: the bundle.
+        bundle: the bundle.
         split: images of the size that the bundle takes. Of more than `MOST_IMAGES` images or `MOST_PIXELS` pixels, a
             random sample is taken.
         name: of the split, for the card.
@@ -93,7 +93,7 @@ def measure(
         progress: called with images done and in all.
 
     Raises:
-        BundleError: the model does not load, or answers with what are no numbers.
+        BundleError: the model does not load, or its logits are not finite.
     """
     height, width = split.images.shape[1:3]
     most = max(1, min(MOST_IMAGES, MOST_PIXELS // (height * width)))
@@ -103,15 +103,15 @@ def measure(
         sample = split.take(np.sort(rng.choice(len(split), most, replace=False)))
     kinds: dict[str, Corrupt] = {"clean": lambda images, _: images, **corruptions(min(height, width))}
     right = dict.fromkeys(kinds, 0)
-    session = open_session(of, outputs=(bundle.LOGITS,))
+    session = open_session(bundle, outputs=(LOGITS,))
     chunks = math.ceil(len(sample) / _CHUNK)
     for chunk, index in enumerate(np.array_split(np.arange(len(sample)), chunks)):
-        some = sample.take(index)
+        part = sample.take(index)
         for place, (kind, corrupt) in enumerate(kinds.items()):
-            (logits,) = session.run([bundle.LOGITS], {bundle.INPUT: corrupt(np.asarray(some.images), rng)})
+            (logits,) = session.run([LOGITS], {INPUT: corrupt(np.asarray(part.images), rng)})
             if not np.isfinite(logits).all():
-                raise BundleError(f"{of.model} answers with what are no numbers: its weights are damaged")
-            right[kind] += int((logits.argmax(1) == some.targets).sum())
+                raise BundleError(f"{bundle.model} returns values that are not finite: its weights are damaged")
+            right[kind] += int((logits.argmax(1) == part.targets).sum())
             progress(chunk * len(kinds) + place + 1, chunks * len(kinds))
     accuracy = {kind: round(count / len(sample), 4) for kind, count in right.items()}
     return Corruptions(split=name, images=len(sample), accuracy=accuracy)

@@ -1,4 +1,4 @@
-"""What a bundle is worth on labelled images, computed with onnxruntime as in service."""
+"""Score a bundle on labelled images, with onnxruntime as in service, and time it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from contract import bundle
-from contract.card import Accuracy
+from contract.bundle import INPUT, LOGITS, PROBABILITIES, Bundle
+from contract.card import Accuracy, Card
 from contract.errors import BundleError, DataError
 from contract.preprocessing import Pixels
 from contract.session import open_session
@@ -25,19 +25,19 @@ _LATENCY_RUNS = 200
 _THROUGHPUT_BATCH = 64
 _THROUGHPUT_RUNS = 15
 _CONFUSION_CLASSES = 100
-"""With more classes, a matrix of theirs is no longer a thing for a card."""
+"""With more classes, the confusion matrix is too large for a card."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a bundle did on a split.
+    """How well a bundle does on a split.
 
     Attributes:
         split: the split's name.
         images: how many there were.
-        accuracy: the share whose best class is the label, in [0, 1].
-        balanced_accuracy: the mean of the classes' shares, each counting the same.
-        interval: the 95 % Wilson score interval of that share.
+        accuracy: fraction of images whose most probable class is the true one, in [0, 1].
+        balanced_accuracy: mean recall over the classes.
+        interval: 95 % Wilson score interval of the accuracy.
         cross_entropy: mean, in nats.
         calibration_error: expected calibration error over 15 bins, in [0, 1].
         uncalibrated_error: the same at temperature 1.
@@ -45,7 +45,7 @@ class Evaluation:
         confusion: int64 (classes, classes), rows being true classes and columns predictions.
         targets: int64 (N,), the class of each image.
         logits: float32 (N, classes), before the temperature.
-        probabilities: (N, classes), after it.
+        probabilities: (N, classes), after the temperature.
     """
 
     split: str
@@ -85,106 +85,112 @@ class Evaluation:
         )
 
 
-def answers(
-    of: bundle.Bundle, images: Pixels, progress: Callable[[int, int], None] = lambda done, total: None
+def predict(
+    bundle: Bundle, images: Pixels, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Logits, before the temperature, and probabilities, each float32 (N, classes).
+    """Run a bundle's model on images.
+
+    Args:
+        bundle: the bundle.
+        images: uint8 (N, H, W, 3) of the size that the bundle takes.
+        progress: called with images done and in all.
+
+    Returns:
+        Logits, before the temperature, and probabilities, each float32 (N, classes).
 
     Raises:
-        BundleError: the model does not load, or answers with what are no numbers.
+        BundleError: the model does not load, or its logits are not finite.
     """
-    session = open_session(of, outputs=(bundle.LOGITS, bundle.PROBABILITIES))
+    session = open_session(bundle, outputs=(LOGITS, PROBABILITIES))
     outputs = []
     for start in range(0, len(images), _BATCH):
-        some = images[start : start + _BATCH]
-        outputs.append(session.run([bundle.LOGITS, bundle.PROBABILITIES], {bundle.INPUT: some}))
-        progress(start + len(some), len(images))
-    raw, probabilities = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
-    if not np.isfinite(raw).all():
-        raise BundleError(f"{of.model} answers with what are no numbers: its weights are damaged")
-    return raw, probabilities
+        batch = images[start : start + _BATCH]
+        outputs.append(session.run([LOGITS, PROBABILITIES], {INPUT: batch}))
+        progress(start + len(batch), len(images))
+    logits, probabilities = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
+    if not np.isfinite(logits).all():
+        raise BundleError(f"{bundle.model} returns values that are not finite: its weights are damaged")
+    return logits, probabilities
 
 
-def logits(of: bundle.Bundle, images: Pixels) -> npt.NDArray[np.float32]:
-    """Logits alone; see `answers`."""
-    return answers(of, images)[0]
+def predict_logits(bundle: Bundle, images: Pixels) -> npt.NDArray[np.float32]:
+    """Return the logits alone; see `predict`."""
+    return predict(bundle, images)[0]
 
 
 def evaluate(
-    of: bundle.Bundle,
+    bundle: Bundle,
     split: Split,
     name: str,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
-    """Score a bundle.
+    """Score a bundle on a split.
 
     Args:
-        of: the bundle.
-        split: images of the size that the bundle takes, targets in the order of its labels.
-        name: what to call the split.
+        bundle: the bundle.
+        split: images of the size that the bundle takes, with targets in the order of its card's labels.
+        name: the split's name, for the card.
         progress: called with images done and in all.
 
     Raises:
-        DataError: no images, or of another size.
-        BundleError: the model does not load, answers with what are no numbers, or divides by another temperature than
-            its card says.
+        DataError: there are no images, or they have another size.
+        BundleError: the model does not load, its logits are not finite, or it divides by another temperature than its
+            card says.
     """
-    size = (of.card.height, of.card.width)
+    card = bundle.card
     if not len(split):
         raise DataError(f"the {name} split has no images")
-    if split.images.shape[1:3] != size:
-        raise DataError(f"the images are {split.images.shape[1:3]}, the model takes {size}")
-    raw, served = answers(of, split.images, progress)
-    probabilities = softmax(raw, of.card.temperature)
+    if split.images.shape[1:3] != (card.height, card.width):
+        raise DataError(f"the images are {split.images.shape[1:3]}, the model takes {(card.height, card.width)}")
+    logits, served = predict(bundle, split.images, progress)
+    probabilities = softmax(logits, card.temperature)
     if not np.allclose(served, probabilities, atol=1e-3):
-        raise BundleError(f"{of.model} does not divide by the temperature of {of.card.temperature} that its card says")
-    classes = raw.argmax(1)
-    count = len(of.card.labels)
-    confusion = np.zeros((count, count), np.int64)
-    np.add.at(confusion, (split.targets, classes), 1)
-    of_class = confusion.sum(1)
-    recalls = {label: float(confusion[i, i] / of_class[i]) for i, label in enumerate(of.card.labels) if of_class[i]}
+        raise BundleError(f"{bundle.model} does not divide by the temperature {card.temperature} that its card says")
+    confusion = np.zeros((len(card.labels),) * 2, np.int64)
+    np.add.at(confusion, (split.targets, logits.argmax(1)), 1)
+    correct, of_class = int(np.trace(confusion)), confusion.sum(1)
+    recalls = {label: float(confusion[i, i] / of_class[i]) for i, label in enumerate(card.labels) if of_class[i]}
     return Evaluation(
         split=name,
         images=len(split),
-        accuracy=float(np.trace(confusion)) / len(split),
+        accuracy=correct / len(split),
         balanced_accuracy=statistics.mean(recalls.values()),
-        interval=wilson(int(np.trace(confusion)), len(split)),
-        cross_entropy=cross_entropy(raw, split.targets, of.card.temperature),
+        interval=wilson(correct, len(split)),
+        cross_entropy=cross_entropy(logits, split.targets, card.temperature),
         calibration_error=expected_calibration_error(probabilities, split.targets),
-        uncalibrated_error=expected_calibration_error(softmax(raw), split.targets),
+        uncalibrated_error=expected_calibration_error(softmax(logits), split.targets),
         per_class=recalls,
         confusion=confusion,
         targets=split.targets,
-        logits=raw,
+        logits=logits,
         probabilities=probabilities,
     )
 
 
-def wilson(right: int, of: int) -> tuple[float, float]:
-    """The 95 % score interval of a share (Wilson 1927)."""
+def wilson(correct: int, images: int) -> tuple[float, float]:
+    """Return the 95 % score interval of a fraction (Wilson 1927)."""
     z = 1.959964
-    share = right / of
-    middle = (share + z * z / (2 * of)) / (1 + z * z / of)
-    half = z / (1 + z * z / of) * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    fraction = correct / images
+    middle = (fraction + z * z / (2 * images)) / (1 + z * z / images)
+    half = z / (1 + z * z / images) * math.sqrt(fraction * (1 - fraction) / images + z * z / (4 * images * images))
     return middle - half, middle + half
 
 
-def latency(of: bundle.Bundle) -> float:
-    """The median time of one image on one thread, in milliseconds."""
-    return _median_seconds(open_session(of, threads=1), of.card, 1, _LATENCY_RUNS) * 1000
+def latency(bundle: Bundle) -> float:
+    """Return the median time of one image on one thread, in milliseconds."""
+    return _median_seconds(open_session(bundle, threads=1), bundle.card, 1, _LATENCY_RUNS) * 1000
 
 
-def throughput(of: bundle.Bundle) -> float:
-    """Images a second in batches of 64 on all cores, by the median run."""
-    return _THROUGHPUT_BATCH / _median_seconds(open_session(of), of.card, _THROUGHPUT_BATCH, _THROUGHPUT_RUNS)
+def throughput(bundle: Bundle) -> float:
+    """Return images a second in batches of 64 on all cores, by the median run."""
+    return _THROUGHPUT_BATCH / _median_seconds(open_session(bundle), bundle.card, _THROUGHPUT_BATCH, _THROUGHPUT_RUNS)
 
 
-def _median_seconds(run: onnxruntime.InferenceSession, card: bundle.Card, images: int, times: int) -> float:
-    feed = {bundle.INPUT: np.zeros((images, card.height, card.width, 3), np.uint8)}
-    took = []
-    for _ in range(times):
+def _median_seconds(session: onnxruntime.InferenceSession, card: Card, images: int, runs: int) -> float:
+    feed = {INPUT: np.zeros((images, card.height, card.width, 3), np.uint8)}
+    seconds = []
+    for _ in range(runs):
         start = time.perf_counter()
-        run.run([bundle.PROBABILITIES], feed)
-        took.append(time.perf_counter() - start)
-    return statistics.median(took)
+        session.run([PROBABILITIES], feed)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)

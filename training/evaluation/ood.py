@@ -1,8 +1,8 @@
-"""Images of nothing that a model knows, and the probability below which its answer is called unsure.
+"""Out-of-distribution images, and the rejection threshold below which an answer is called unsure.
 
-A network answers whatever it is shown, often surely (Nguyen et al. 2015, arXiv:1412.1897). The probability of its best
-class tells what it knows from what it does not, not perfectly but cheaply (Hendrycks and Gimpel 2017,
-arXiv:1610.02136); here that probability is calibrated, and the threshold is fitted.
+A network answers whatever image it is given, often with high confidence (Nguyen et al. 2015, arXiv:1412.1897). The
+probability of its most probable class separates known from out-of-distribution images, not perfectly but cheaply
+(Hendrycks and Gimpel 2017, arXiv:1610.02136). Here that probability is calibrated, and the threshold is fitted.
 """
 
 from __future__ import annotations
@@ -24,36 +24,36 @@ from training.data.split import Split
 from training.evaluation.calibrate import Floats, softmax
 
 LARGEST_LOSS: Final = 0.05
-"""The share of rightly answered held-out images that may be called unsure."""
-_EACH: Final = 300
+"""The largest fraction of correctly classified validation images that may be rejected."""
+_IMAGES_PER_KIND: Final = 300
 _SEED: Final = 20180521
 _TILES: Final = 4
 
 
 @dataclass(frozen=True)
-class Doubt:
-    """What a model is to be unsure of.
+class Rejection:
+    """A rejection threshold and what it rejects.
 
     Attributes:
-        threshold: an answer of a lower probability is unsure; 0 to 1.
-        right: the share of rightly answered held-out images that it calls unsure.
-        wrong: the same of wrongly answered ones.
-        unknown: the same of each kind of unknown images.
+        threshold: an answer whose probability is lower is rejected as unsure; 0 to 1.
+        right: fraction of correctly classified validation images that is rejected.
+        wrong: fraction of misclassified validation images that is rejected.
+        ood: fraction of out-of-distribution images that is rejected, by kind.
     """
 
     threshold: float
     right: float
     wrong: float
-    unknown: dict[str, float]
+    ood: dict[str, float]
 
     def describe(self) -> Unsure:
-        """For a card."""
-        unknown = {kind: round(share, 4) for kind, share in self.unknown.items()}
-        return Unsure(right=round(self.right, 4), wrong=round(self.wrong, 4), unknown=unknown)
+        """For a card: fractions rounded to a hundredth of a percent."""
+        ood = {kind: round(share, 4) for kind, share in self.ood.items()}
+        return Unsure(right=round(self.right, 4), wrong=round(self.wrong, 4), unknown=ood)
 
 
-def images(like: Pixels) -> dict[str, Pixels]:
-    """Unknown images, the same ones each time.
+def synthetic_images(like: Pixels) -> dict[str, Pixels]:
+    """Make out-of-distribution images, the same ones each time.
 
     Args:
         like: known images, uint8 (N, H, W, 3), for size and number; 300 are enough.
@@ -63,7 +63,7 @@ def images(like: Pixels) -> dict[str, Pixels]:
         images cut into four by four tiles that were shuffled.
     """
     rng = np.random.default_rng(_SEED)
-    like = like[rng.permutation(len(like))[:_EACH]]
+    like = like[rng.permutation(len(like))[:_IMAGES_PER_KIND]]
     n, height, width, _ = like.shape
     return {
         "noise": np.stack([_noise(rng, height, width) for _ in range(n)]),
@@ -73,69 +73,69 @@ def images(like: Pixels) -> dict[str, Pixels]:
     }
 
 
-def read(folder: Path, size: tuple[int, int], resize_mode: preprocessing.ResizeMode) -> Pixels:
-    """Images of other things, uint8 (300 at most, H, W, 3), from a folder and the folders in it.
+def read_folder(folder: Path, size: tuple[int, int], resize_mode: preprocessing.ResizeMode) -> Pixels:
+    """Read out-of-distribution images, uint8 (300 at most, H, W, 3), from a folder and its subfolders.
 
     Args:
-        folder: what is no readable image in it is passed over.
-        size, resize_mode: how a model takes images.
+        folder: files in it that are not readable images are ignored.
+        size, resize_mode: how the model takes images.
 
     Raises:
         UsageError: there is no such folder, or no image in it.
     """
     paths = files.images(folder) if folder.is_dir() else []
-    found: list[Pixels] = []
+    images: list[Pixels] = []
     for index in np.random.default_rng(_SEED).permutation(len(paths)):
         with suppress(ImageError, OSError):
-            found.append(preprocessing.read(files.contents(paths[index]), *size, resize_mode))
-        if len(found) == _EACH:
+            images.append(preprocessing.read(files.contents(paths[index]), *size, resize_mode))
+        if len(images) == _IMAGES_PER_KIND:
             break
-    if not found:
-        raise UsageError(f"{folder} has no images: give a folder of images of what the model is not to know")
-    return np.stack(found)
+    if not images:
+        raise UsageError(f"{folder} has no images: give a folder of images that belong to none of the classes")
+    return np.stack(images)
 
 
-def doubt(
-    logits: Callable[[Pixels], Floats], temperature: float, held_out: Split, other: Pixels | None = None
-) -> Doubt:
-    """Fit the threshold.
+def fit_threshold(
+    logits: Callable[[Pixels], Floats], temperature: float, validation: Split, other: Pixels | None = None
+) -> Rejection:
+    """Fit the rejection threshold.
 
-    It is where the share of unknown images called unsure, less the share of rightly answered held-out ones, is
-    largest (Youden 1950), as long as no more than `LARGEST_LOSS` of the latter are.
+    It maximises the fraction of out-of-distribution images that is rejected minus the fraction of correctly classified
+    validation images that is rejected (Youden 1950); the latter is `LARGEST_LOSS` at most.
 
     Args:
         logits: the model: uint8 (N, H, W, 3) -> (N, classes).
         temperature: what its logits are divided by.
-        held_out: images that were not trained on.
-        other: further images of what the model does not know, of the same size.
+        validation: images that were not trained on.
+        other: further out-of-distribution images of the same size.
     """
 
-    def surest(of: Pixels) -> npt.NDArray[np.float64]:
-        return np.asarray(softmax(logits(of), temperature).max(1), np.float64)
+    def confidence(images: Pixels) -> npt.NDArray[np.float64]:
+        return np.asarray(softmax(logits(images), temperature).max(1), np.float64)
 
-    raw = logits(held_out.images)
-    known = np.asarray(softmax(raw, temperature).max(1), np.float64)
-    is_right = raw.argmax(1) == held_out.targets
-    unknown = {**images(held_out.images), **({} if other is None else {"other data": other})}
-    strange = {kind: surest(some) for kind, some in unknown.items()}
+    known_logits = logits(validation.images)
+    known = np.asarray(softmax(known_logits, temperature).max(1), np.float64)
+    is_right = known_logits.argmax(1) == validation.targets
+    images = {**synthetic_images(validation.images), **({} if other is None else {"other data": other})}
+    ood = {kind: confidence(batch) for kind, batch in images.items()}
 
     def gain(threshold: float) -> float:
-        found = np.mean([_share(values, threshold) for values in strange.values()])
-        return float(found) - _share(known[is_right], threshold)
+        rejected = np.mean([_rejected(values, threshold) for values in ood.values()])
+        return float(rejected) - _rejected(known[is_right], threshold)
 
-    # a threshold between two neighbours says the same as the upper one: only these need be tried
-    tried = np.unique(np.round(np.concatenate([[0.0], *strange.values()]), 4))
-    allowed = [float(t) for t in tried if _share(known[is_right], t) <= LARGEST_LOSS]
+    # a threshold between two neighbouring probabilities rejects the same images as the upper one: only these are tried
+    candidates = np.unique(np.round(np.concatenate([[0.0], *ood.values()]), 4))
+    allowed = [float(t) for t in candidates if _rejected(known[is_right], t) <= LARGEST_LOSS]
     threshold = max(allowed, key=gain)
-    return Doubt(
+    return Rejection(
         threshold=threshold,
-        right=_share(known[is_right], threshold),
-        wrong=_share(known[~is_right], threshold),
-        unknown={kind: _share(values, threshold) for kind, values in strange.items()},
+        right=_rejected(known[is_right], threshold),
+        wrong=_rejected(known[~is_right], threshold),
+        ood={kind: _rejected(values, threshold) for kind, values in ood.items()},
     )
 
 
-def _share(values: npt.NDArray[np.float64], threshold: float) -> float:
+def _rejected(values: npt.NDArray[np.float64], threshold: float) -> float:
     return float((values < threshold).mean()) if len(values) else 0.0
 
 
@@ -154,12 +154,12 @@ def _stripes(rng: np.random.Generator, height: int, width: int) -> Pixels:
     angle, waves = rng.uniform(0, np.pi), rng.uniform(0.5, 10)
     wave = np.sin(2 * np.pi * waves * (np.cos(angle) * x / width + np.sin(angle) * y / height) + rng.uniform(0, 6))
     share = (wave > 0) if rng.random() < 0.5 else (wave + 1) / 2
-    one, other = rng.uniform(0, 255, (2, 3))
-    return _pixels(share[..., None] * one + (1 - share[..., None]) * other)
+    first, second = rng.uniform(0, 255, (2, 3))
+    return _pixels(share[..., None] * first + (1 - share[..., None]) * second)
 
 
 def _clouds(rng: np.random.Generator, height: int, width: int) -> Pixels:
-    """Noise whose strength falls with its frequency, as that of natural images does, but of no thing."""
+    """Noise whose amplitude falls with its frequency, as in natural images, but without any object."""
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]) + 1 / max(height, width)
     spectrum = np.fft.rfft2(rng.normal(size=(3, height, width))) / frequency ** rng.uniform(0.7, 2)
     planes = np.fft.irfft2(spectrum, (height, width)).transpose(1, 2, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from training.loop.progress import Row
 
 _BLUE, _ORANGE, _GREY = "#2f6fb3", "#d9822b", "#8a8f98"
 _MOST_NAMES: Final = 40
-"""Beyond so many classes their names would cover each other."""
+"""With more classes their names would overlap."""
 _MOST_NUMBERS: Final = 15
 _TILES: Final = 24
 _FONT: Final = "DejaVu Sans"
@@ -32,54 +33,54 @@ _STYLE: Final[dict[Any, Any]] = {
 }
 
 
-def curves(history: list[Row]) -> bytes:
-    """Accuracy, loss and learning rate, epoch by epoch."""
+def curves(history: Sequence[Row]) -> bytes:
+    """Draw accuracy, loss and learning rate over the epochs."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure((9, 3), layout="constrained")
-        accuracy, loss, rate = figure.subplots(1, 3)
+        accuracy, loss, learning_rate = figure.subplots(1, 3)
         epochs = [row["epoch"] for row in history]
         for axes, name in ((accuracy, "accuracy"), (loss, "loss")):
-            axes.plot(epochs, [row[name] for row in history], color=_GREY, label="training, as augmented")
-            axes.plot(epochs, [row[f"validation_{name}"] for row in history], color=_BLUE, label="held out")
+            axes.plot(epochs, [row[name] for row in history], color=_GREY, label="training, augmented")
+            axes.plot(epochs, [row[f"validation_{name}"] for row in history], color=_BLUE, label="validation")
             axes.set_title(name)
         accuracy.yaxis.set_major_formatter("{x:.0%}")
         accuracy.legend(frameon=False)
-        rate.plot(epochs, [row["rate"] for row in history], color=_ORANGE)
-        rate.set_ylim(bottom=0)
-        rate.set_title("learning rate")
-        for axes in (accuracy, loss, rate):
+        learning_rate.plot(epochs, [row["learning_rate"] for row in history], color=_ORANGE)
+        learning_rate.set_ylim(bottom=0)
+        learning_rate.set_title("learning rate")
+        for axes in (accuracy, loss, learning_rate):
             axes.set_xlabel("epoch")
         return _png(figure)
 
 
 def reliability(before: list[Bin], after: list[Bin]) -> bytes:
-    """Accuracy over confidence, before and after the temperature; on the diagonal they are the same."""
+    """Draw accuracy over confidence, before and after temperature scaling; on the diagonal they are equal."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure((7, 3.4), layout="constrained")
         for axes, bins, title in zip(figure.subplots(1, 2), (before, after), ("before", "after"), strict=True):
-            most = max(one.images for one in bins)
-            full = [one for one in bins if one.images]
-            places = [(place + 0.5) / len(bins) for place, one in enumerate(bins) if one.images]
-            # the fuller the bin, the darker its bar: nearly empty ones say little
-            colours = [(0.18, 0.43, 0.70, 0.25 + 0.75 * (one.images / most) ** 0.3) for one in full]
-            axes.bar(places, [one.accuracy for one in full], 0.92 / len(bins), color=colours)
+            most = max(row.images for row in bins)
+            filled = [row for row in bins if row.images]
+            centres = [(place + 0.5) / len(bins) for place, row in enumerate(bins) if row.images]
+            # the more images in a bin, the darker its bar: a bin with few images is uncertain
+            colours = [(0.18, 0.43, 0.70, 0.25 + 0.75 * (row.images / most) ** 0.3) for row in filled]
+            axes.bar(centres, [row.accuracy for row in filled], 0.92 / len(bins), color=colours)
             axes.plot([0, 1], [0, 1], color=_ORANGE, linewidth=1)
-            axes.plot([one.confidence for one in full], [one.accuracy for one in full], ".", color="black")
-            axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="probability of the answer", ylabel="share answered right")
-            axes.set_title(f"{title} the temperature")
+            axes.plot([row.confidence for row in filled], [row.accuracy for row in filled], ".", color="black")
+            axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")
+            axes.set_title(f"{title} temperature scaling")
         return _png(figure)
 
 
 def confusion(matrix: Any, labels: tuple[str, ...]) -> bytes:
-    """Rows are labels, columns answers; each row's shares."""
+    """Draw the confusion matrix: rows are true classes, columns predictions; colours are fractions of a row."""
     fonts, names = _lettering(labels)
     with matplotlib.rc_context({**_STYLE, **fonts, "axes.grid": False}):
         side = min(12.0, 2.5 + 0.42 * len(labels))
         figure = Figure((side, side), layout="constrained")
         axes = figure.subplots()
         share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-        axes.imshow(share**0.5, cmap="Blues", vmin=0, vmax=1)  # the root, or single mistakes would not be seen
-        axes.set(xlabel="answer", ylabel="label")
+        axes.imshow(share**0.5, cmap="Blues", vmin=0, vmax=1)  # the root makes single mistakes visible
+        axes.set(xlabel="predicted class", ylabel="true class")
         if len(labels) <= _MOST_NAMES:
             axes.set_xticks(range(len(names)), names, rotation=90)
             axes.set_yticks(range(len(names)), names)
@@ -91,10 +92,10 @@ def confusion(matrix: Any, labels: tuple[str, ...]) -> bytes:
 
 
 def mistakes(score: Evaluation, images: Pixels, labels: tuple[str, ...]) -> bytes | None:
-    """The wrong answers of the highest probability, as images; None where all are right."""
-    answers, sure = score.probabilities.argmax(1), score.probabilities.max(1)
-    wrong = np.flatnonzero(answers != score.targets)
-    worst = wrong[np.argsort(-sure[wrong], kind="stable")][:_TILES]
+    """Draw the misclassified images with the highest confidence; None where there are none."""
+    predicted, confidence = score.probabilities.argmax(1), score.probabilities.max(1)
+    wrong = np.flatnonzero(predicted != score.targets)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:_TILES]
     if not len(worst):
         return None
     columns = min(8, len(worst))
@@ -107,15 +108,16 @@ def mistakes(score: Evaluation, images: Pixels, labels: tuple[str, ...]) -> byte
             axes.axis("off")
         for axes, index in zip(tiles, worst, strict=False):
             axes.imshow(images[index])
-            label, answer = names[score.targets[index]], names[answers[index]]
-            axes.set_title(f"{label}\n{answer}? {sure[index]:.0%}", fontsize=7)
+            label, prediction = names[score.targets[index]], names[predicted[index]]
+            axes.set_title(f"{label}\n{prediction}? {confidence[index]:.0%}", fontsize=7)
         return _png(figure)
 
 
 def _lettering(labels: tuple[str, ...]) -> tuple[dict[Any, Any], list[str]]:
-    """Fonts that have the names' characters between them, and the names as they are drawn.
+    """Choose fonts that together have all characters of the names, and return the names as they are drawn.
 
-    Matplotlib's own font has no Chinese, say; one that is installed may. A name that none can write is its number.
+    Matplotlib's own font lacks many scripts, such as Chinese; an installed font may have them. A name that no font can
+    write is replaced by its number.
     """
     families, missing = [_FONT], {ord(character) for label in labels for character in label}
     missing -= _characters(font_manager.findfont(_FONT))
@@ -123,13 +125,13 @@ def _lettering(labels: tuple[str, ...]) -> tuple[dict[Any, Any], list[str]]:
         if not missing:
             break
         plain = (font.style, font.variant, str(font.weight)) in (("normal", "normal", "400"), ("normal",) * 3)
-        letters = not any(word in font.name.lower() for word in ("emoji", "last resort"))  # bitmaps, and boxes for all
-        found = missing & _characters(font.fname) if plain and letters else set()
-        if found:
+        letters = not any(word in font.name.lower() for word in ("emoji", "last resort"))  # bitmaps, boxes
+        covered = missing & _characters(font.fname) if plain and letters else set()
+        if covered:
             families.append(font.name)
-            missing -= found
+            missing -= covered
     names = [
-        # what stands between dollars would be taken for a formula
+        # text between dollar signs would be drawn as a formula
         f"class {index}" if missing & {ord(character) for character in label} else label.replace("$", r"\$")
         for index, label in enumerate(labels)
     ]
@@ -139,7 +141,7 @@ def _lettering(labels: tuple[str, ...]) -> tuple[dict[Any, Any], list[str]]:
 def _characters(font: str) -> set[int]:
     try:
         return set(font_manager.get_font(font).get_charmap())
-    except (OSError, RuntimeError):  # matplotlib remembers fonts that have been removed, or are none
+    except (OSError, RuntimeError):  # matplotlib caches fonts that have been removed since
         return set()
 
 

@@ -1,14 +1,15 @@
-"""What is told of a run: the card as a page of Markdown, and a page of HTML with plots beside it."""
+"""The report on a model: its card as a page of Markdown, and a page of HTML with plots."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from string import Template
 from typing import Any, Final
 
 import numpy as np
 
-from contract import bundle
+from contract.bundle import README, Bundle
 from contract.card import Accuracy, Card, Corruptions, Cost, Data, Layer, Training
 from contract.preprocessing import Pixels
 from training.evaluation.calibrate import reliability, softmax
@@ -21,18 +22,18 @@ PAGE: Final = "report.html"
 _MOST_NAMES: Final = 30
 
 
-def write(of: bundle.Bundle, score: Evaluation, images: Pixels, history: list[Row]) -> None:
+def write(bundle: Bundle, score: Evaluation, images: Pixels, history: Sequence[Row]) -> None:
     """Write `README.md` into a bundle's folder, and `report/report.html` with its plots.
 
     Args:
-        of: the bundle, staged; its card has accuracy and cost.
-        score: on the images that the card's accuracy is from.
-        images: those, uint8 (N, H, W, 3).
-        history: the run's epochs; none where there was no run, as for an int8 form.
+        bundle: a staged bundle whose card has accuracy and cost.
+        score: the evaluation that the card's accuracy is from.
+        images: the images of that evaluation, uint8 (N, H, W, 3).
+        history: the epochs of the training; empty for an int8 form.
     """
-    folder, card = of.folder, of.card
-    (folder / bundle.README).write_text(markdown(card), encoding="utf-8")
-    drawn = {
+    folder, card = bundle.folder, bundle.card
+    (folder / README).write_text(markdown(card), encoding="utf-8")
+    plots_by_name = {
         "curves": plots.curves(history) if history else None,
         "reliability": plots.reliability(
             reliability(softmax(score.logits), score.targets), reliability(score.probabilities, score.targets)
@@ -41,20 +42,26 @@ def write(of: bundle.Bundle, score: Evaluation, images: Pixels, history: list[Ro
         "mistakes": plots.mistakes(score, images, card.labels),
     }
     (folder / FOLDER).mkdir()
-    for name, image in drawn.items():
-        if image:
-            (folder / FOLDER / f"{name}.png").write_bytes(image)
-    page = html(card, score, [name for name, image in drawn.items() if image])
+    drawn = {name: plot for name, plot in plots_by_name.items() if plot}
+    for name, plot in drawn.items():
+        (folder / FOLDER / f"{name}.png").write_bytes(plot)
+    page = html(card, score, list(drawn))
     (folder / FOLDER / PAGE).write_text(page, encoding="utf-8")
 
 
-def html(card: Card, score: Evaluation, images: list[str]) -> str:
-    """The page; `images` names the plots that stand beside it."""
+def html(card: Card, score: Evaluation, drawn: list[str]) -> str:
+    """Return the page.
+
+    Args:
+        card: the model's card, with accuracy and cost.
+        score: the evaluation that the accuracy is from.
+        drawn: the names of the plots in the page's folder.
+    """
     low, high = score.interval
     cost = card.cost
     tiles = (
-        (f"{score.accuracy:.2%}", f"of {score.images:,} {score.split} images right ({low:.2%} to {high:.2%})"),
-        (f"{score.calibration_error:.2%}", f"calibration error, {score.uncalibrated_error:.2%} before the temperature"),
+        (f"{score.accuracy:.2%}", f"accuracy on {score.images:,} {score.split} images ({low:.2%} to {high:.2%})"),
+        (f"{score.calibration_error:.2%}", f"calibration error, {score.uncalibrated_error:.2%} without temperature"),
         (f"{cost.latency_ms} ms", f"an image on one thread, {cost.dtype}"),
         (
             f"{(cost.bytes or 0) / 1e6:.1f} MB",
@@ -62,14 +69,14 @@ def html(card: Card, score: Evaluation, images: list[str]) -> str:
         ),
     )
     sections = [
-        ("Epoch by epoch", _image("curves"), "curves" in images),
-        ("Does it know how sure it is?", _image("reliability") + _paragraphs(_doubt(card)), True),
-        ("What it takes for what", _image("confusion"), True),
-        ("Class by class", _per_class(card.labels, score), True),
-        ("On corrupted images", _corrupted(card), card.accuracy.corruptions is not None),
-        ("The worst mistakes", _image("mistakes"), "mistakes" in images),
-        ("Layer by layer", _layers(cost.layers), bool(cost.layers)),
-        ("Where it comes from", _table(("", ""), _facts(card.data, card.training, cost), "facts"), True),
+        ("Training curves", _image("curves"), "curves" in drawn),
+        ("Calibration", _image("reliability") + _paragraphs(_rejection(card)), True),
+        ("Confusion matrix", _image("confusion"), True),
+        ("Per class", _per_class(card.labels, score), True),
+        ("Corrupted images", _corrupted(card), card.accuracy.corruptions is not None),
+        ("Most confident mistakes", _image("mistakes"), "mistakes" in drawn),
+        ("Layers", _layers(cost.layers), bool(cost.layers)),
+        ("Provenance", _table(("", ""), _facts(card.data, card.training, cost), "facts"), True),
     ]
     return _PAGE.substitute(
         title=escape(card.name),
@@ -78,7 +85,7 @@ def html(card: Card, score: Evaluation, images: list[str]) -> str:
             f"Sorts images of {card.width}×{card.height} pixels into {len(card.labels)} classes. {_made(card)}"
         ),
         tiles="".join(f"<div><b>{escape(big)}</b>{escape(small)}</div>" for big, small in tiles),
-        sections="".join(f"<h2>{escape(title)}</h2>{body}" for title, body, there in sections if there),
+        sections="".join(f"<h2>{escape(title)}</h2>{body}" for title, body, shown in sections if shown),
     )
 
 
@@ -92,42 +99,42 @@ def _paragraphs(lines: list[str]) -> str:
 
 def _per_class(labels: tuple[str, ...], score: Evaluation) -> str:
     matrix = score.confusion
-    of_class, answered, right = matrix.sum(1), matrix.sum(0), np.diag(matrix)
+    of_class, predicted, correct = matrix.sum(1), matrix.sum(0), np.diag(matrix)
     rows = [
         (
             label,
             f"{of_class[i]:,}",
-            f"{right[i] / of_class[i]:.1%}" if of_class[i] else "no images",
-            f"{right[i] / answered[i]:.1%}" if answered[i] else "never answered",
+            f"{correct[i] / of_class[i]:.1%}" if of_class[i] else "no images",
+            f"{correct[i] / predicted[i]:.1%}" if predicted[i] else "never predicted",
         )
         for i, label in enumerate(labels)
     ]
-    return _table(("class", "images", "of them answered right (recall)", "of its answers right (precision)"), rows)
+    return _table(("class", "images", "recall", "precision"), rows)
 
 
 def _corrupted(card: Card) -> str:
-    found = card.accuracy.corruptions
-    if found is None:
+    corruptions = card.accuracy.corruptions
+    if corruptions is None:
         return ""
-    rows = [(kind, f"{accuracy:.1%}") for kind, accuracy in found.accuracy.items()]
-    return _paragraphs([_corruption_note(found)]) + _table(("images", "answered right"), rows)
+    rows = [(kind, f"{accuracy:.1%}") for kind, accuracy in corruptions.accuracy.items()]
+    return _paragraphs([_corruption_note(corruptions)]) + _table(("images", "accuracy"), rows)
 
 
-def _corruption_note(found: Corruptions) -> str:
+def _corruption_note(corruptions: Corruptions) -> str:
     return (
-        f"The same {found.images:,} images of the {found.split} split, clean and corrupted: JPEG of quality 75 and 50, "
-        "and Gaussian blur, Gaussian noise and brightness of severity 3 of 5 (Hendrycks and Dietterich 2019, "
-        "arXiv:1903.12261)."
+        f"The same {corruptions.images:,} images of the {corruptions.split} split, clean and corrupted: JPEG of "
+        "quality 75 and 50, and Gaussian blur, Gaussian noise and brightness of severity 3 of 5 (Hendrycks and "
+        "Dietterich 2019, arXiv:1903.12261)."
     )
 
 
 def chance(accuracy: Accuracy, classes: int) -> str:
-    """A sentence on a model that cannot be told from guessing; empty for any other."""
+    """Return a warning about a model that is not significantly better than guessing; empty for any other model."""
     if accuracy.above_chance is not False:
         return ""
     return (
         f"No better than chance: guessing among {classes} classes is right in {1 / classes:.1%}, and a balanced "
-        f"accuracy of {accuracy.balanced_accuracy:.1%} on {accuracy.images:,} images cannot be told from that."
+        f"accuracy of {accuracy.balanced_accuracy:.1%} on {accuracy.images:,} images is not significantly higher."
     )
 
 
@@ -149,11 +156,12 @@ def _layers(layers: tuple[Layer, ...]) -> str:
                 f"{layer.multiply_adds:,}",
             )
         )
-    head = ("layer", "kind", "kernel k", "stride s", "padding p", "output", "sees", "parameters", "multiply-adds")
+    sizes = ("output", "receptive field", "parameters", "multiply-adds")
+    head = ("layer", "kind", "kernel k", "stride s", "padding p", *sizes)
     return (
-        "<p>A window that slides over m pixels leaves (m + 2p - k)/s + 1; <i>sees</i> is the receptive field, the side "
-        "in pixels of what one value depends on; a normalisation counts with the layer before it.</p>"
-        + _table(head, rows)
+        "<p>A window that slides over m pixels has an output of (m + 2p - k)/s + 1. The receptive field is the side, "
+        "in pixels of the image, of what one value depends on. The parameters of a normalisation are counted with the "
+        "layer before it.</p>" + _table(head, rows)
     )
 
 
@@ -185,26 +193,26 @@ $sections
 
 
 def markdown(card: Card) -> str:
-    """The card as Markdown, ending in a line feed."""
+    """Return the card as Markdown, ending in a line feed."""
     accuracy, training, data, cost = card.accuracy, card.training, card.data, card.cost
     low, high = accuracy.interval or (0.0, 1.0)
     lines = [
         f"# {card.name}",
         "",
-        f"Sorts images of {card.width}×{card.height} pixels into {len(card.labels)} classes: "
+        f"Classifies images of {card.width}×{card.height} pixels into {len(card.labels)} classes: "
         f"{', '.join(card.labels[:_MOST_NAMES])}{' ...' if len(card.labels) > _MOST_NAMES else '.'}",
-        f"An image of another shape: {_FITS[card.resize_mode]}; shrinking is antialiased (bicubic).",
+        f"An image of another shape: {_RESIZING[card.resize_mode]}; shrinking is antialiased (bicubic).",
         "",
         f"**{accuracy.accuracy:.2%}** of the {accuracy.images:,} images of the {accuracy.split} split are "
-        f"answered right (95 % interval {low:.2%} to {high:.2%}); the expected calibration error over 15 bins is "
-        f"{accuracy.calibration_error:.2%} (before the temperature of {card.temperature}: "
-        f"{accuracy.uncalibrated_error:.2%}).",
+        f"classified correctly (95 % interval {low:.2%} to {high:.2%}). The expected calibration error over 15 bins is "
+        f"{accuracy.calibration_error:.2%} ({accuracy.uncalibrated_error:.2%} without the temperature "
+        f"{card.temperature}).",
         "",
         *([f"**{warning}**", ""] if (warning := chance(accuracy, len(card.labels))) else []),
-        *_doubt(card),
-        "| class | answered right |",
+        *_rejection(card),
+        "| class | recall |",
         "|---|---|",
-        *(f"| {label} | {share:.1%} |" for label, share in accuracy.per_class.items()),
+        *(f"| {label} | {recall:.1%} |" for label, recall in accuracy.per_class.items()),
         "",
         *_corrupted_lines(card),
         "| | |",
@@ -217,27 +225,27 @@ def markdown(card: Card) -> str:
 
 
 def _corrupted_lines(card: Card) -> list[str]:
-    found = card.accuracy.corruptions
-    if found is None:
+    corruptions = card.accuracy.corruptions
+    if corruptions is None:
         return []
-    rows = [f"| {kind} | {accuracy:.1%} |" for kind, accuracy in found.accuracy.items()]
-    return [_corruption_note(found), "", "| images | answered right |", "|---|---|", *rows, ""]
+    rows = [f"| {kind} | {accuracy:.1%} |" for kind, accuracy in corruptions.accuracy.items()]
+    return [_corruption_note(corruptions), "", "| images | accuracy |", "|---|---|", *rows, ""]
 
 
-def _doubt(card: Card) -> list[str]:
-    found = card.accuracy.unsure
-    if not found:
+def _rejection(card: Card) -> list[str]:
+    unsure = card.accuracy.unsure
+    if not unsure:
         return []
-    unknown = ", ".join(f"{share:.0%} of {kind}" for kind, share in found.unknown.items())
+    ood = ", ".join(f"{share:.0%} of {kind}" for kind, share in unsure.unknown.items())
     return [
-        f"An answer of a probability below {card.unsure_below:g} is called unsure: {found.right:.1%} of the "
-        f"held-out images that it answers right, {found.wrong:.0%} of those that it answers wrong, and of "
-        f"images of nothing it knows {unknown}.",
+        f"An answer whose probability is below {card.unsure_below:g} is called unsure. That rejects {unsure.right:.1%} "
+        f"of the validation images that are classified correctly, {unsure.wrong:.0%} of those that are misclassified, "
+        f"and of out-of-distribution images {ood}.",
         "",
     ]
 
 
-_FITS = {
+_RESIZING: Final = {
     "crop": "the shorter side is brought to size and the centre is cut out",
     "squash": "both sides are brought to size, whatever that does to its proportions",
     "letterbox": "the longer side is brought to size and black bars fill the rest",
@@ -245,27 +253,27 @@ _FITS = {
 
 
 def _made(card: Card, quote: str = "") -> str:
-    """The day, and the last command that was run on the model."""
+    """When the model was made, and the last command that made it."""
     command = card.training.quantised_by or card.training.command or ""
     return f"Made {(card.created or '')[:10]} by {quote}{command}{quote}"
 
 
 def _facts(data: Data, training: Training, cost: Cost) -> list[tuple[str, str]]:
-    """What a card says of where a model comes from and what it costs; a card need not say all of it."""
+    """Rows of titles and facts: provenance and cost. What the card does not have is left out."""
     versions = ", ".join(f"{name} {version}" for name, version in training.versions.items())
     where = "one thread" + (f" of {cost.hardware}" if cost.hardware else "")
     rows: list[tuple[str, str, tuple[Data | Training | Cost, tuple[str, ...]]]] = [
         ("data", "{name}, {checksum}", (data, ("name", "checksum"))),
         (
             "images",
-            "{train:,} to train, {validation:,} held out for choices and the temperature, {test:,} to test, "
+            "{train:,} for training, {validation:,} for validation and calibration, {test:,} for testing, "
             "{skipped:,} skipped",
             (data, ("train", "validation", "test", "skipped")),
         ),
         ("recipe", "{recipe}, seed {seed}, batches of {batch_size}", (training, ("recipe", "seed", "batch_size"))),
-        ("teacher", "{teacher}", (training, ("teacher",))),
+        ("distilled from", "{teacher}", (training, ("teacher",))),
         ("training", "{epochs} epochs, {seconds:,.0f} s, {precision}", (training, ("epochs", "seconds", "precision"))),
-        ("trained by", "{command}", (training, ("command", "quantised_by"))),  # else it stands elsewhere
+        ("trained by", "{command}", (training, ("command", "quantised_by"))),
         ("trained on", "{hardware}", (training, ("hardware",))),
         ("commit", "{commit}", (training, ("commit",))),
         ("parameters", "{parameters:,}", (cost, ("parameters",))),
@@ -274,10 +282,10 @@ def _facts(data: Data, training: Training, cost: Cost) -> list[tuple[str, str]]:
         ("latency", f"{{latency_ms}} ms an image, {where}", (cost, ("latency_ms",))),
         (
             "throughput",
-            "{images_per_second:,} images a second in batches of 64, all cores of that",
+            "{images_per_second:,} images a second in batches of 64, on all cores",
             (cost, ("images_per_second",)),
         ),
-        ("beside float32", "{speed_over_float32} times as fast", (cost, ("speed_over_float32",))),
+        ("compared with float32", "{speed_over_float32} times as fast", (cost, ("speed_over_float32",))),
         ("Keras and onnxruntime", "differ by {parity:.0e} in probability at most", (cost, ("parity",))),
     ]
     known = [

@@ -1,6 +1,6 @@
-"""A trained network -> `model.onnx`, through tf2onnx, with checks of the graph and of its answers.
+"""Convert a trained network to `model.onnx` with tf2onnx, and check the graph and its answers.
 
-TensorFlow is needed here whatever has trained: networks of any Keras backend come here as arrays.
+The export needs TensorFlow, whatever backend trained the network: weights are passed on as arrays.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,8 @@ import keras
 import numpy as np
 import onnx
 
-from contract import bundle
+from contract.bundle import CARD, INPUT, LOGITS, MODEL, PROBABILITIES, Bundle
+from contract.card import Card
 from contract.errors import KernelscopeError
 from contract.preprocessing import Pixels
 from contract.session import open_session
@@ -24,7 +26,7 @@ from training.loop.trainer import predict
 from training.networks import architectures
 
 OPSET: Final = 17
-"""tf2onnx writes 18, too, but there it does not move a transposition past a maximum."""
+"""tf2onnx can write 18 too, but then it leaves a transposition behind each max-pooling."""
 BATCH: Final = "batch"
 """The name of the batch dimension of every input and output."""
 PARITY: Final = 1e-4
@@ -33,41 +35,57 @@ PARITY_BATCHES: Final = (1, 7, 64)
 
 
 class ExportError(KernelscopeError):
-    """What came out of the conversion is not what went in; nothing is published."""
+    """A network that cannot be exported, or whose exported form differs from it; nothing is published."""
 
 
-def require_tensorflow() -> None:
-    """Raise `ExportError` where Keras runs on another backend: tf2onnx reads TensorFlow's graphs."""
+def can_export() -> bool:
+    """Whether Keras runs on TensorFlow, whose graphs tf2onnx reads. Asked before a training starts.
+
+    Raises:
+        ExportError: Keras runs on TensorFlow, but tf2onnx is not installed.
+    """
     if keras.backend.backend() != "tensorflow":
-        raise ExportError(
-            f"export needs Keras on TensorFlow, this is {keras.backend.backend()}: on a machine that has TensorFlow, "
-            "repeat the same command with KERAS_BACKEND=tensorflow and --resume"
-        )
+        return False
+    if find_spec("tf2onnx") is None:
+        raise ExportError("tf2onnx, which the export needs, is not installed: pip install 'kernelscope[train]'")
+    return True
+
+
+def not_exported() -> ExportError:
+    """What a training ends with where `can_export` is false: how to export its checkpoint."""
+    return ExportError(
+        f"export needs Keras on TensorFlow, this is {keras.backend.backend()}: on a machine that has TensorFlow, "
+        "repeat the same command with KERAS_BACKEND=tensorflow and --resume"
+    )
 
 
 def in_form(network: architectures.Network, trained: keras.Model, classes: int, *, for_export: bool) -> keras.Model:
-    """The trained network anew, in float32, as it was trained or in the form that is exported."""
+    """Build the trained network again, in float32, in the form that was trained or in the form that is exported."""
     with architectures.precision("float32"):
         size = trained.input_shape[1], trained.input_shape[2]
         return architectures.copy_weights(trained, network.build(size, classes, for_export=for_export))
 
 
 def convert(model: keras.Model, temperature: float) -> onnx.ModelProto:
-    """Convert to the graph of a bundle: uint8 images in, calibrated probabilities and raw logits out.
+    """Convert a network to the graph of a bundle: uint8 images in, calibrated probabilities and raw logits out.
+
+    Args:
+        model: the network in the form for export.
+        temperature: what the logits are divided by before the softmax.
 
     Raises:
-        ExportError: the graph has a batch normalisation that did not fold, or is transposed more than once.
+        ExportError: a batch normalisation did not fold into a convolution, or the graph transposes more than once.
     """
     import tensorflow as tf
     import tf2onnx
 
     _, height, width, channels = model.input_shape
-    signature = [tf.TensorSpec((None, height, width, channels), tf.uint8, name=bundle.INPUT)]
+    signature = [tf.TensorSpec((None, height, width, channels), tf.uint8, name=INPUT)]
 
     @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]  # tensorflow is untyped
     def graph(images: Any) -> dict[str, Any]:
         raw = model(tf.cast(images, tf.float32), training=False)
-        return {bundle.PROBABILITIES: tf.nn.softmax(raw / temperature), bundle.LOGITS: raw}
+        return {PROBABILITIES: tf.nn.softmax(raw / temperature), LOGITS: raw}
 
     proto: onnx.ModelProto
     proto, _ = tf2onnx.convert.from_function(graph, input_signature=signature, opset=OPSET)
@@ -77,10 +95,10 @@ def convert(model: keras.Model, temperature: float) -> onnx.ModelProto:
 
 
 def tidy(proto: onnx.ModelProto) -> None:
-    """Name the first dimension of inputs and outputs `BATCH`; drop operator sets and shapes that nothing needs.
+    """Name the first dimension of inputs and outputs `BATCH`; remove unused operator sets and inferred shapes.
 
     Converters give each tensor's batch dimension a name of its own, and list operator sets that no node is from. Shapes
-    of what lies between are inferred anew by whoever loads the graph.
+    of intermediate tensors are inferred by whoever loads the graph.
 
     Args:
         proto: changed in place.
@@ -89,18 +107,18 @@ def tidy(proto: onnx.ModelProto) -> None:
         value.type.tensor_type.shape.dim[0].dim_param = BATCH
     del proto.graph.value_info[:]
     used = {_domain(node) for node in _nodes(proto)}
-    needed = [one for one in proto.opset_import if _domain(one) in used]
+    needed = [operator_set for operator_set in proto.opset_import if _domain(operator_set) in used]
     del proto.opset_import[:]
     proto.opset_import.extend(needed)
 
 
-def _domain(of: onnx.NodeProto | onnx.OperatorSetIdProto) -> str:
-    """The operator set's name; that of the standard operators may be written as nothing or as `ai.onnx`."""
-    return "" if of.domain == "ai.onnx" else str(of.domain)
+def _domain(item: onnx.NodeProto | onnx.OperatorSetIdProto) -> str:
+    """Return the operator set's name; that of the standard operators may be written as nothing or as `ai.onnx`."""
+    return "" if item.domain == "ai.onnx" else str(item.domain)
 
 
 def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    """All nodes, those of subgraphs (the branches of an If, the body of a Loop) and of functions included."""
+    """Yield all nodes, including those of subgraphs (the branches of an If, the body of a Loop) and of functions."""
     waiting = [*proto.graph.node, *(node for function in proto.functions for node in function.node)]
     while waiting:
         node = waiting.pop()
@@ -119,15 +137,15 @@ def check_graph(proto: onnx.ModelProto) -> None:
     if nodes["Transpose"] > 1:
         raise ExportError(f"the graph transposes its images {nodes['Transpose']} times; once is enough")
     names = {value.name for value in (*proto.graph.input, *proto.graph.output)}
-    if names != {bundle.INPUT, bundle.PROBABILITIES, bundle.LOGITS}:
+    if names != {INPUT, PROBABILITIES, LOGITS}:
         raise ExportError(f"the graph's inputs and outputs are called {sorted(names)}")
 
 
-def check_parity(of: bundle.Bundle, model: keras.Model, images: Pixels) -> float:
-    """Compare a bundle with Keras on real images at batches of 1, 7 and 64.
+def check_parity(bundle: Bundle, model: keras.Model, images: Pixels) -> float:
+    """Compare a bundle with Keras on real images, in batches of 1, 7 and 64.
 
     Args:
-        of: the bundle, as written.
+        bundle: the bundle, or its draft.
         model: the network in the form that was trained, in float32.
         images: uint8 (N, H, W, 3); the first 64 are used.
 
@@ -135,30 +153,38 @@ def check_parity(of: bundle.Bundle, model: keras.Model, images: Pixels) -> float
         The largest difference in probability.
 
     Raises:
-        ExportError: it is not below `PARITY`.
+        ExportError: the difference is not below `PARITY`.
     """
-    session = open_session(of)
+    session = open_session(bundle)
     worst = 0.0
     for size in PARITY_BATCHES:
         batch = images[np.arange(size) % len(images)]
-        (ours,) = session.run([bundle.PROBABILITIES], {bundle.INPUT: batch})
-        worst = max(worst, float(np.abs(ours - softmax(predict(model, batch), of.card.temperature)).max()))
+        (probabilities,) = session.run([PROBABILITIES], {INPUT: batch})
+        expected = softmax(predict(model, batch), bundle.card.temperature)
+        worst = max(worst, float(np.abs(probabilities - expected).max()))
     if not worst < PARITY:
         raise ExportError(f"onnxruntime and Keras differ by {worst:.1e} in probability; at most {PARITY} is allowed")
     return worst
 
 
-def write(proto: onnx.ModelProto, card: bundle.Card, folder: Path) -> bundle.Bundle:
-    """Write `model.onnx`, with the card inside, and `card.json` to a folder; returns the bundle.
+def save_draft(proto: onnx.ModelProto, card: Card, folder: Path) -> Bundle:
+    """Write `model.onnx` alone, so that the model can be measured; its card is in the returned bundle only."""
+    draft = Bundle(folder, card)
+    draft.model.write_bytes(proto.SerializeToString())
+    return draft
 
-    Its card says in `cost` how many bytes the model has.
+
+def write(proto: onnx.ModelProto, card: Card, folder: Path) -> Bundle:
+    """Write `model.onnx`, with the card in its metadata, and `card.json` into a folder; return the bundle.
+
+    The card's `cost.bytes` becomes the size of the model file.
     """
     model, size = b"", None
-    while size != len(model):  # the card is in the model, and names its size
+    while size != len(model):  # the card is inside the file whose size it has: repeated until the size is right
         size = len(model)
         card = dataclasses.replace(card, cost=dataclasses.replace(card.cost, bytes=size))
         onnx.helper.set_model_props(proto, {"card": card.to_json()})
         model = proto.SerializeToString()
-    (folder / bundle.MODEL).write_bytes(model)
-    (folder / bundle.CARD).write_text(card.to_json(), encoding="utf-8")
-    return bundle.Bundle(folder, card)
+    (folder / MODEL).write_bytes(model)
+    (folder / CARD).write_text(card.to_json(), encoding="utf-8")
+    return Bundle(folder, card)

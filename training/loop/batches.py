@@ -1,7 +1,6 @@
-"""Training batches: which images, transformed how, learnt towards what, and how much each counts.
+"""Training batches: images, augmented, their target probabilities and their weights in the loss.
 
-Seed and step decide all of that: a run that is resumed goes on with the batches that the uninterrupted one would have
-had.
+The seed and the step alone decide them, so a resumed run has the same batches as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -17,41 +16,47 @@ from training.data.augment import Batch, Draw, Transform
 from training.data.dataset import Dataset
 
 if TYPE_CHECKING:
-    from training.loop.distillation import Teacher
+    from training.loop.distillation import Distillation
 
 
 class Batches:
     """The batches of a run.
 
     Args:
-        data: whose training images they are of.
-        transforms: what is done to each, in order.
+        dataset: the images are from its training split.
+        transforms: the augmentation, in order.
         size: images a batch.
-        seed: of order and transforms.
-        teacher: whose answers are learnt together with the labels; None for the labels alone.
+        seed: of order and augmentation.
+        distillation: where target probabilities come from, beside the true classes; None for the true classes alone.
 
     Attributes:
-        an_epoch: how many there are in an epoch; what is left over is too little for one, and differs every time.
-        class_weights: what an image of each class counts; None where all count the same.
+        per_epoch: batches in an epoch. The last images of an epoch, too few for a batch, are left out; which images
+            these are differs from epoch to epoch.
+        class_weights: float32 (classes,), the weight of an image of each class; None where all weigh the same.
     """
 
     def __init__(
-        self, data: Dataset, transforms: tuple[Transform, ...], size: int, seed: int, teacher: Teacher | None
+        self,
+        dataset: Dataset,
+        transforms: tuple[Transform, ...],
+        size: int,
+        seed: int,
+        distillation: Distillation | None,
     ) -> None:
-        self._split, self._classes = data.train, len(data.labels)
-        self._transforms, self._size, self._seed, self._teacher = transforms, size, seed, teacher
-        self._coins = np.random.default_rng([seed, 0]).random(len(data.train)) < 0.5
-        self.an_epoch = len(data.train) // size
-        self.class_weights = class_weights(data.train.targets, self._classes)
+        self._split, self._classes = dataset.train, len(dataset.labels)
+        self._transforms, self._size, self._seed, self._distillation = transforms, size, seed, distillation
+        self._coins = np.random.default_rng([seed, 0]).random(len(dataset.train)) < 0.5
+        self.per_epoch = len(dataset.train) // size
+        self.class_weights = class_weights(dataset.train.targets, self._classes)
 
     def at(self, step: int) -> tuple[Batch, Batch, Batch | None]:
-        """The batch of a step, counted from 0.
+        """Return the batch of a step, counted from 0.
 
         Returns:
             Images, float32 (N, H, W, 3), values 0 to 255; target probabilities, float32 (N, classes); and the weight of
             each image in the loss, float32 (N,), or None.
         """
-        epoch, place = divmod(step, self.an_epoch)
+        epoch, place = divmod(step, self.per_epoch)
         order = np.random.default_rng([self._seed, 1, epoch]).permutation(len(self._split))
         chosen = order[place * self._size : (place + 1) * self._size]
         draw = Draw(epoch, np.random.default_rng([self._seed, 2, step]), self._coins[chosen])
@@ -60,27 +65,34 @@ class Batches:
             images = transform(images, draw)
         targets = self._split.targets[chosen]
         probabilities = np.eye(self._classes, dtype=np.float32)[targets]
-        if self._teacher:
-            probabilities = self._teacher.targets(images, probabilities)
+        if self._distillation:
+            probabilities = self._distillation.targets(images, probabilities)
         weights = None if self.class_weights is None else self.class_weights[targets]
         return images.astype(np.float32), probabilities, weights
 
     def following(self, step: int) -> Iterator[tuple[Batch, Batch, Batch | None]]:
-        """Those from a step on, without end; the next is made while one is trained on."""
+        """Yield the batches from a step on, without end; the next one is made while one is trained on."""
         with ThreadPoolExecutor(1, thread_name_prefix="augment") as pool:
-            coming = pool.submit(self.at, step)
+            following = pool.submit(self.at, step)
             while True:
-                batch = coming.result()
+                batch = following.result()
                 step += 1
-                coming = pool.submit(self.at, step)
+                following = pool.submit(self.at, step)
                 yield batch
 
 
 def class_weights(targets: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.float32] | None:
-    """What an image of each class counts in the loss, so that rare classes are learnt, too; 1 on average.
+    """Return the weight of an image of each class in the loss, so that rare classes are learnt too.
 
-    Inverse to the class's frequency, but no class counts more than ten times as much as the most frequent one: single
-    images would decide steps. None where no class is more than one and a half times as frequent as another.
+    Weights are inverse to the class's frequency and 1 on average. No weight is more than ten times that of the most
+    frequent class, or single images would dominate steps.
+
+    Args:
+        targets: int64 (N,).
+        classes: how many there are.
+
+    Returns:
+        float32 (classes,); None where no class is more than one and a half times as frequent as another.
     """
     counts = np.bincount(targets, minlength=classes)
     if counts.max() <= 1.5 * counts.min():

@@ -1,4 +1,4 @@
-"""A run's state on disk, replaced in one atomic step: after a crash there is the new one or the one before, whole."""
+"""A run's state on disk, replaced in one atomic step: a crash leaves the old checkpoint or the new one, whole."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from contract.errors import DataError, KernelscopeError, UsageError
 
 FILE: Final = "checkpoint.npz"
 PUBLISHED: Final = "published"
-"""A file that stands beside the checkpoint once the run's model has been published; it says where."""
+"""A file beside the checkpoint that says where the run's model was published."""
 LOCK: Final = "lock"
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """While this process alone writes to a run's folder. Raises `UsageError` where another does."""
+    """Lock a run's folder for this block. Raises `UsageError` if another process has locked it."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it however the process ends
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system releases it however the process ends
         except BlockingIOError:
             raise UsageError(f"another run is writing to {folder}: wait for it, or give another --run") from None
         yield
@@ -37,10 +37,10 @@ def alone(folder: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything a run needs to go on as if it had not stopped.
+    """Everything that a run needs to continue as if it had not stopped.
 
     Attributes:
-        arrays: weights, the optimiser's variables, slow and best weights, what draws, in groups by name.
+        arrays: weights, the optimiser's variables, slow and best weights, random states, in groups by name.
         notes: what JSON can hold: recipe, data, seed, epoch, step, seconds, history.
     """
 
@@ -48,7 +48,7 @@ class Checkpoint:
     notes: dict[str, Any]
 
     def write(self, folder: Path) -> None:
-        """Write to `folder`, over what was there. Raises `KernelscopeError` where the disk does not take it."""
+        """Write to `folder`, over an older one. Raises `KernelscopeError` if the disk is full or read-only."""
         target, new = folder / FILE, folder / f"{FILE}.new"
         flat = {f"{group}/{i:04d}": array for group, arrays in self.arrays.items() for i, array in enumerate(arrays)}
         try:
@@ -64,7 +64,7 @@ class Checkpoint:
 
 
 def read(folder: Path) -> Checkpoint | None:
-    """The checkpoint in `folder`; None where there is none. Raises `DataError` where it is damaged."""
+    """Return the checkpoint in `folder`; None where there is none. Raises `DataError` if it is damaged."""
     path = folder / FILE
     if not path.is_file():
         return None
@@ -76,45 +76,47 @@ def read(folder: Path) -> Checkpoint | None:
             return Checkpoint(arrays, json.loads(str(file["notes"])))
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(
-            f"{path} is damaged ({error or type(error).__name__}): remove it to start the run anew"
+            f"{path} is damaged ({error or type(error).__name__}): remove it to start the run again"
         ) from None
 
 
-def take_up(folder: Path, asked: dict[str, Any], *, resume: bool) -> Checkpoint | None:
-    """The run in a folder, to be gone on with; None where a new one begins.
+def resume(folder: Path, expected: dict[str, Any], *, resume: bool) -> Checkpoint | None:
+    """Return the checkpoint that a run continues from; None where a new run begins.
 
     Args:
-        folder: the run's.
-        asked: what the run must be, by the names that its notes have for it: recipe, data, seed ...
-        resume: whether to go on at all. A run whose model has been published is over either way: another one takes its
-            place.
+        folder: the run's folder.
+        expected: what the run must have been started with, as its notes name it: recipe, data, seed ...
+        resume: whether a run may be continued. A run whose model has been published is over either way: a new run
+            takes its place, unless it is the same run and `resume` is set.
 
     Raises:
-        UsageError: it is not to be gone on with, or it is another run than the one that is asked for.
+        UsageError: there is a run and `resume` is not set, or it was started with other options.
         DataError: the checkpoint is damaged.
     """
-    found = read(folder)
-    if found is None:
-        (folder / PUBLISHED).unlink(missing_ok=True)  # of a run that is gone
+    checkpoint = read(folder)
+    if checkpoint is None:
+        (folder / PUBLISHED).unlink(missing_ok=True)  # left by a run that was removed
         return None
-    notes = found.notes
-    other = [key for key, wanted in asked.items() if notes.get(key) != wanted]
-    if notes.get("done") and "precision" in other:  # it may have been trained where another one is better
-        other.remove("precision")
-    if (folder / PUBLISHED).is_file() and (other or not resume):
-        # in this order: if it ends in between, nothing is left that could be taken for the new run's
+    notes = checkpoint.notes
+    different = [key for key, value in expected.items() if notes.get(key) != value]
+    if notes.get("done") and "precision" in different:  # a finished run may be exported on other hardware
+        different.remove("precision")
+    if (folder / PUBLISHED).is_file() and (different or not resume):
+        # in this order: after a crash in between, nothing is left that could be mistaken for the new run's
         (folder / FILE).unlink()
         (folder / PUBLISHED).unlink()
         return None
     if not resume:
         state = "a finished run that was not published" if notes.get("done") else "an unfinished run"
         raise UsageError(
-            f"{folder} holds {state}, at step {notes.get('step')}: add --resume to go on with it, "
+            f"{folder} holds {state}, at step {notes.get('step')}: add --resume to continue it, "
             "or --run another-folder to start a new one"
         )
-    for key in other:
-        what = f"with {key} {notes.get(key)}, not {asked[key]}"
+    for key in different:
+        difference = f"with {key} {notes.get(key)}, not {expected[key]}"
         if key == "form":
-            what = f"of the recipe {asked['recipe']} with other settings, or as another version of kernelscope has it"
-        raise UsageError(f"{folder} holds a run {what}: resume it as it was started, or give another --run")
-    return found
+            difference = (
+                f"of the recipe {expected['recipe']} with other settings, or from another version of kernelscope"
+            )
+        raise UsageError(f"{folder} holds a run {difference}: resume it as it was started, or give another --run")
+    return checkpoint

@@ -1,4 +1,4 @@
-"""What a person sees of a run, and its logs: a bar with the time left, `log.csv`, TensorBoard's event files."""
+"""A run's progress bar and logs: `log.csv` and TensorBoard event files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLUMNS = (
     "validation_loss",
     "validation_accuracy",
     "validation_jpeg_accuracy",
-    "rate",
+    "learning_rate",
     "seconds",
 )
 Row = dict[str, Any]
@@ -29,7 +29,7 @@ Row = dict[str, Any]
 
 
 def bar(console: Console) -> Progress:
-    """A progress bar with the time left; drawn on a terminal only."""
+    """Make a progress bar with the time left; it is drawn on a terminal only."""
     return Progress(
         TextColumn("[bold]{task.description}"),
         BarColumn(),
@@ -44,10 +44,10 @@ def bar(console: Console) -> Progress:
 
 
 @contextmanager
-def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar for work whose size becomes known as it begins: a function of done and total."""
+def counting(console: Console, title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar for work of unknown size; yields a function that is called with done and total."""
     with bar(console) as progress:
-        task = progress.add_task(what, total=None, note="")
+        task = progress.add_task(title, total=None, note="")
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
@@ -55,9 +55,9 @@ class Log:
     """A run's log, on the console and in its folder.
 
     Args:
-        folder: where `log.csv` and the events go.
-        console: a line an epoch is printed there, and on a terminal a bar while an epoch runs.
-        history: the epochs of the run that this one goes on from; what the folder tells is brought back to them.
+        folder: for `log.csv` and the event files.
+        console: gets a line after each epoch and, on a terminal, a progress bar.
+        history: the epochs of the checkpoint that the run continues from; the logs are cut back to these.
     """
 
     def __init__(self, folder: Path, console: Console, history: list[Row]) -> None:
@@ -72,12 +72,12 @@ class Log:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(history)
-        for old in (folder / "events").glob("*tfevents*"):  # of a run that was killed they may hold an epoch more
+        for old in (folder / "events").glob("*tfevents*"):  # they may have an epoch more than the checkpoint
             old.unlink()
         self.events = Writer(str(folder / "events"))
         now = time.time()
         for row in history:
-            self._tell(row, now - history[-1]["seconds"] + row["seconds"])
+            self._write_events(row, now - history[-1]["seconds"] + row["seconds"])
         self.task = self.progress.add_task("training", total=1, note="")
 
     def __enter__(self) -> Self:
@@ -91,14 +91,14 @@ class Log:
         self.events.close()
 
     def step(self, done: int, total: int, note: str) -> None:
-        """After each step: steps done, steps in all as far as is known, and the figures to show."""
+        """Show a step: steps done, steps in all as estimated, and the figures to show."""
         self.progress.update(self.task, completed=done, total=total, note=note)
 
     def epoch(self, row: Row, epochs: int) -> None:
-        """After each epoch: its row, and the number of epochs planned."""
+        """Log an epoch: its row, and the number of epochs planned."""
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, COLUMNS).writerow(row)
-        self._tell(row)
+        self._write_events(row)
         self.events.flush()
         jpeg = row.get("validation_jpeg_accuracy")
         as_jpeg = "" if jpeg is None else f" ({jpeg:.2%} as JPEG)"
@@ -108,7 +108,7 @@ class Log:
             highlight=False,
         )
 
-    def _tell(self, row: Row, at: float | None = None) -> None:
-        """An epoch's event; of one that is told again, with the time that it would have had without a pause."""
+    def _write_events(self, row: Row, wall_time: float | None = None) -> None:
+        """Write an epoch's events, at the given wall time or now."""
         for name in (name for name in COLUMNS[2:] if row.get(name) is not None):
-            self.events.add_scalar(name, row[name], step=row["epoch"], wall_time=at)
+            self.events.add_scalar(name, row[name], step=row["epoch"], wall_time=wall_time)

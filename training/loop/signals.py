@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a wish that is granted when it suits."""
+"""SIGINT and SIGTERM set an event; training stops after the current step."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from types import FrameType
 
 @contextmanager
 def set_by_signals(stop: threading.Event) -> Iterator[None]:
-    """In this block the first SIGINT or SIGTERM sets an event; a second one interrupts, as it does by itself.
+    """In this block the first SIGINT or SIGTERM sets `stop`; a second one raises `KeyboardInterrupt`.
 
-    Python takes signals on its main thread only: on another one, nothing is changed.
+    Python handles signals on its main thread only: on another thread this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def set_stop(number: int, frame: FrameType | None) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, set_stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

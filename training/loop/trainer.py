@@ -1,4 +1,4 @@
-"""The loop: steps, epochs, checkpoints, resume. It runs on any Keras backend."""
+"""The training loop: steps, epochs, checkpoints, resume. It runs on any Keras backend."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from contract import bundle
+from contract.bundle import Bundle
 from contract.errors import KernelscopeError, UsageError
 from training import provenance
 from training.data.augment import Batch
@@ -24,7 +24,7 @@ from training.data.jpeg import compress
 from training.evaluation.calibrate import cross_entropy
 from training.loop import checkpoint
 from training.loop.batches import Batches
-from training.loop.distillation import Teacher
+from training.loop.distillation import Distillation
 from training.loop.progress import Log, Row
 from training.loop.signals import set_by_signals
 from training.networks import architectures
@@ -32,29 +32,29 @@ from training.networks.normalisation import limit_momentum
 from training.recipes import Recipe
 
 CHECKPOINT_SECONDS: Final = 60.0
-"""A run that is killed loses at most about this much, and never more than an epoch."""
+"""Seconds between two checkpoints within an epoch; there is also one at the end of each epoch."""
 _EVALUATION_BATCH: Final = 500
 
 
 class Interrupted(KernelscopeError):
-    """The run was asked to stop; it has been saved and can go on."""
+    """SIGINT or SIGTERM stopped the run; it has been saved and can be resumed."""
 
     exit_code = 130
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a run may set.
+    """What differs from the recipe.
 
     Attributes:
-        epochs, batch_size: the recipe's own where None, as `Recipe.suited` brings them to the data.
+        epochs, batch_size: those of the recipe, adapted to the dataset by `Recipe.suited`, where None.
         seed: of initial weights, order and augmentation.
-        time_budget: seconds in which the run shall end, None for no limit. The schedule follows whichever is further,
-            the epochs or the clock, so that a run that is cut short has still come down to its last, lowest rate.
+        time_budget: seconds after which the run ends, None for no limit. The schedule follows the epochs or the clock,
+            whichever is further, so the learning rate reaches its final value in either case.
         precision: what layers compute in.
-        patience: epochs without a better one after which the rate comes down to its end and the run stops; a third of
-            the epochs, 5 at least, where None; 0 for never.
-        teacher: a bundle whose answers are learnt, together with the labels.
+        patience: epochs without improvement after which the run stops early, its schedule included; a third of the
+            epochs, at least 5, where None; 0 disables it.
+        teacher: a bundle to distil.
     """
 
     epochs: int | None = None
@@ -63,20 +63,20 @@ class Options:
     time_budget: float | None = None
     precision: architectures.Precision = "float32"
     patience: int | None = None
-    teacher: bundle.Bundle | None = None
+    teacher: Bundle | None = None
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A run's end.
+    """The result of a run.
 
     Attributes:
-        model: with the weights of the best epoch.
-        history: one row an epoch.
-        seconds: how long it computed in all, pauses left out.
+        model: the network with the weights of the best epoch.
+        history: one row for each epoch.
+        seconds: training time without pauses.
         batch_size: images a step.
-        class_weights: by class, where they were not the same for all.
-        origin: precision, hardware, versions and commit of the training, whoever takes it up afterwards.
+        class_weights: float32 (classes,); None where all classes weigh the same.
+        origin: precision, hardware, versions and commit of the training, which may differ from those of the export.
     """
 
     model: keras.Model
@@ -87,30 +87,30 @@ class Trained:
     origin: dict[str, Any]
 
 
-def fit(recipe: Recipe, data: Dataset, options: Options, folder: Path, *, resume: bool, console: Console) -> Trained:
+def fit(recipe: Recipe, dataset: Dataset, options: Options, folder: Path, *, resume: bool, console: Console) -> Trained:
     """Train a recipe's network.
 
     Args:
-        recipe: what to do.
-        data: where the training and validation images come from.
+        recipe: network, augmentation, optimiser and schedule.
+        dataset: training and validation images.
         options: what differs from the recipe.
         folder: for checkpoints and logs.
-        resume: go on from the checkpoint in `folder`, if there is one.
+        resume: whether to continue from the checkpoint in `folder`, if there is one.
         console: where progress is shown.
 
     Raises:
-        UsageError: `folder` holds an unfinished run and `resume` is not set, or one of another recipe, form of the
-            recipe, data, seed or precision, or a finished one that is to be longer; or another process writes to it; or
-            the images are too small for the network.
-        Interrupted: SIGINT or SIGTERM came; the state has been saved.
-        KernelscopeError: the loss is no number any more; the last good checkpoint is kept.
+        UsageError: `folder` holds an unfinished run and `resume` is not set; it holds a run of another recipe, form of
+            the recipe, dataset, seed or precision; it holds a finished run that is to be longer; another process writes
+            to it; or the images are too small for the network.
+        Interrupted: SIGINT or SIGTERM was received; the state has been saved.
+        KernelscopeError: the loss is not finite; the last good checkpoint is kept.
     """
     with checkpoint.alone(folder):
-        return _Run(recipe, data, options, folder, resume, console).run()
+        return _Run(recipe, dataset, options, folder, resume, console).run()
 
 
 def predict(model: keras.Model, images: Batch) -> npt.NDArray[np.float32]:
-    """Logits, float32 (N, classes), of uint8 images (N, H, W, 3); computed in batches."""
+    """Return logits, float32 (N, classes), of uint8 images (N, H, W, 3); computed in batches."""
     outputs = [
         np.asarray(model.predict_on_batch(images[i : i + _EVALUATION_BATCH].astype(np.float32)))
         for i in range(0, len(images), _EVALUATION_BATCH)
@@ -120,41 +120,42 @@ def predict(model: keras.Model, images: Batch) -> npt.NDArray[np.float32]:
 
 class _Run:
     def __init__(
-        self, recipe: Recipe, data: Dataset, options: Options, folder: Path, resume: bool, console: Console
+        self, recipe: Recipe, dataset: Dataset, options: Options, folder: Path, resume: bool, console: Console
     ) -> None:
-        self.recipe = recipe = recipe.suited(len(data.train), options.epochs, options.batch_size)
-        self.data, self.folder, self.console = data, folder, console
+        self.recipe = recipe = recipe.suited(len(dataset.train), options.epochs, options.batch_size)
+        self.dataset, self.folder, self.console = dataset, folder, console
         self.epochs, self.batch_size = recipe.epochs, recipe.batch_size
         self.patience = max(5, self.epochs // 3) if options.patience is None else options.patience
-        self.stalled = 0  # the epoch at which patience ran out
+        self.stopped_early_at = 0  # the epoch at which patience ran out
         self.seed, self.budget = options.seed, options.time_budget
         self.origin: dict[str, Any] = {
             "precision": options.precision,
             "hardware": provenance.hardware(),
             "versions": provenance.versions(),
-            "commit": provenance.commit(),  # now: files may change while the run goes on, the code that runs does not
+            "commit": provenance.commit(),  # at the start: files may change during the run, the loaded code does not
         }
         keras.utils.set_random_seed(options.seed)
         with architectures.precision(options.precision):
             try:
-                self.model = recipe.network.build(data.size, len(data.labels))
-            except ValueError:  # Keras', where pooling leaves nothing of a side
-                height, width = data.size
+                self.model = recipe.network.build(dataset.size, len(dataset.labels))
+            except ValueError:  # from Keras, where pooling would make a side empty
+                height, width = dataset.size
                 raise UsageError(
                     f"images of {height}x{width} are too small for the recipe {recipe.name}: give a larger --size"
                 ) from None
-        self.teacher = Teacher(options.teacher, data) if options.teacher else None
-        self.batches = Batches(data, recipe.augmentation, self.batch_size, self.seed, self.teacher)
-        self.steps_an_epoch = self.batches.an_epoch
-        architectures.whiten(self.model, data.train.images)
-        limit_momentum(self.model, self.epochs * self.steps_an_epoch)
+        self.distillation = Distillation(options.teacher, dataset) if options.teacher else None
+        self.batches = Batches(dataset, recipe.augmentation, self.batch_size, self.seed, self.distillation)
+        self.steps_per_epoch = self.batches.per_epoch
+        architectures.whiten(self.model, dataset.train.images)
+        limit_momentum(self.model, self.epochs * self.steps_per_epoch)
         self.optimiser = recipe.optimiser.make()
         self.optimiser.build(self.model.trainable_variables)
         self.model.compile(
             self.optimiser,
             keras.losses.CategoricalCrossentropy(
                 from_logits=True,
-                label_smoothing=0.0 if self.teacher else recipe.label_smoothing,  # a teacher's targets are soft
+                # a teacher's targets are smooth already
+                label_smoothing=0.0 if self.distillation else recipe.label_smoothing,
             ),
             metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
         )
@@ -164,26 +165,26 @@ class _Run:
         self.sums = np.zeros(2)  # loss and accuracy of this epoch so far
         self.done = False
         self.stop = threading.Event()
-        held_out, quality = data.validation.images, recipe.validation_quality
-        self.compressed = compress(held_out[:], [quality] * len(held_out)) if quality else None
-        self._take_up(resume)
+        images, quality = dataset.validation.images, recipe.validation_quality
+        self.compressed = compress(images[:], [quality] * len(images)) if quality else None
+        self._resume(resume)
 
     # --- the loop
 
     def run(self) -> Trained:
-        if self.done:  # a finished run is taken up: what comes after it can be done again
+        if self.done:  # a finished run is resumed, to be exported
             return self._trained()
         started, saved = time.monotonic() - self.seconds, time.monotonic()
         with Log(self.folder, self.console, self.history) as log, set_by_signals(self.stop):
-            if self.progress >= 1:  # it is taken up for fewer epochs, or less time, than it has had
+            if self.progress >= 1:  # it is resumed with fewer epochs or less time than it has had
                 self._end(log)
                 return self._trained()
             for x, y, weights in self.batches.following(self.step):
-                self.optimiser.learning_rate = self.recipe.optimiser.rate * self.recipe.schedule.at(self.progress)
+                self.optimiser.learning_rate = self._learning_rate()
                 figures = np.array([float(v) for v in self.model.train_on_batch(x, y, weights)])
                 if not np.isfinite(figures).all():
                     raise self._diverged(f"the loss is {figures[0]} at step {self.step + 1}")
-                # Keras returns the running mean since the metrics were reset; the reset is ours, at each step
+                # Keras returns the mean since the metrics were reset: they are reset after each step
                 self.model.reset_metrics()
                 self.sums += figures
                 self.step += 1
@@ -194,10 +195,10 @@ class _Run:
                 if self.progress >= 1:
                     self._end(log)
                     break
-                epoch_ends = self.step % self.steps_an_epoch == 0
+                epoch_ends = self.step % self.steps_per_epoch == 0
                 if epoch_ends:
                     self._end_epoch(log)
-                    self._come_down_if_stalled()
+                    self._stop_early()
                 if epoch_ends or self.stop.is_set() or time.monotonic() - saved > CHECKPOINT_SECONDS:
                     self._save()
                     saved = time.monotonic()
@@ -206,7 +207,7 @@ class _Run:
         return self._trained()
 
     def _end(self, log: Log) -> None:
-        """The last epoch is over, however short it was: what stays are the weights of the best one."""
+        """End the last epoch, however short it was, and take the weights of the best one."""
         if self.averaging:
             self.averaging.finish()
         if not self.history or self.history[-1]["step"] < self.step:
@@ -220,72 +221,75 @@ class _Run:
 
     @property
     def progress(self) -> float:
-        """How far the run is, from 0 to 1, by its steps or by its time budget, whichever is further."""
-        by_steps = self.step / (self.epochs * self.steps_an_epoch)
+        """Progress from 0 to 1, by steps or by the time budget, whichever is further."""
+        by_steps = self.step / (self.epochs * self.steps_per_epoch)
         return min(1.0, max(by_steps, self.seconds / self.budget if self.budget else 0.0))
+
+    def _learning_rate(self) -> float:
+        return float(self.recipe.optimiser.learning_rate * self.recipe.schedule.at(self.progress))
 
     def _expected_steps(self) -> int:
         return max(self.step, math.ceil(self.step / self.progress)) if self.progress else 1
 
     def _note(self) -> str:
-        steps = (self.step - 1) % self.steps_an_epoch + 1
+        steps = (self.step - 1) % self.steps_per_epoch + 1
         loss, accuracy = self.sums / steps if self.sums.any() else (0.0, 0.0)
-        return f"epoch {self.step / self.steps_an_epoch:.1f}  loss {loss:.3f}  accuracy {accuracy:.1%}"
+        return f"epoch {self.step / self.steps_per_epoch:.1f}  loss {loss:.3f}  accuracy {accuracy:.1%}"
 
     def _end_epoch(self, log: Log) -> None:
-        """Look at the held-out images; classes count there as they do in the loss."""
-        steps = (self.step - 1) % self.steps_an_epoch + 1
-        targets, by_class = self.data.validation.targets, self.batches.class_weights
+        """Evaluate on the validation images, with the class weights of the loss."""
+        steps = (self.step - 1) % self.steps_per_epoch + 1
+        targets, by_class = self.dataset.validation.targets, self.batches.class_weights
         counts = None if by_class is None else by_class[targets]
         with self.averaging.shown() if self.averaging else nullcontext():
-            logits = predict(self.model, self.data.validation.images)
+            logits = predict(self.model, self.dataset.validation.images)
             if not np.isfinite(logits).all():
-                raise self._diverged(f"the network's answers are no numbers any more at step {self.step}")
+                raise self._diverged(f"the network's logits are not finite at step {self.step}")
             loss = round(cross_entropy(logits, targets, counts=counts), 6)
             accuracy = round(float(np.average(logits.argmax(1) == targets, weights=counts)), 6)
             jpeg = None
             if self.compressed is not None:
-                right = predict(self.model, self.compressed).argmax(1) == targets
-                jpeg = round(float(np.average(right, weights=counts)), 6)
+                is_right = predict(self.model, self.compressed).argmax(1) == targets
+                jpeg = round(float(np.average(is_right, weights=counts)), 6)
             figures = {"validation_loss": loss, "validation_accuracy": accuracy, "validation_jpeg_accuracy": jpeg}
-            if all((_figure(figures), -loss) >= (_figure(row), -row["validation_loss"]) for row in self.history):
+            if all((_criterion(figures), -loss) >= (_criterion(row), -row["validation_loss"]) for row in self.history):
                 self.best = _arrays(self.model.weights)
         row: Row = {
-            "epoch": math.ceil(self.step / self.steps_an_epoch),
+            "epoch": math.ceil(self.step / self.steps_per_epoch),
             "step": self.step,
             "loss": round(float(self.sums[0]) / steps, 6),
             "accuracy": round(float(self.sums[1]) / steps, 6),
             **figures,
-            "rate": round(float(self.recipe.optimiser.rate * self.recipe.schedule.at(self.progress)), 8),
+            "learning_rate": round(self._learning_rate(), 8),
             "seconds": round(self.seconds, 2),
         }
         self.history.append(row)
         self.sums = np.zeros(2)
         log.epoch(row, self.epochs)
 
-    def _come_down_if_stalled(self) -> None:
-        """Where no epoch was better for as long as patience lasts, let the run end soon, its schedule included."""
-        # by accuracy alone: where all are right, the loss goes on falling for as long as one likes
-        figures = [_figure(row) for row in self.history]
+    def _stop_early(self) -> None:
+        """After `patience` epochs without improvement, let the run end soon, its schedule included."""
+        # by accuracy alone: once all images are classified correctly, the loss still falls
+        figures = [_criterion(row) for row in self.history]
         since = len(figures) - 1 - figures.index(max(figures))
         end = self.history[-1]["epoch"] + max(1, self.patience // 3)
-        if self.patience and not self.stalled and since >= self.patience and end < self.epochs:
-            self.stalled = self.history[-1]["epoch"]
+        if self.patience and not self.stopped_early_at and since >= self.patience and end < self.epochs:
+            self.stopped_early_at = self.history[-1]["epoch"]
             self.epochs = end
-            self.console.print(f"no better for {since} epochs: the run ends at epoch {end}", highlight=False)
+            self.console.print(f"no improvement for {since} epochs: the run ends at epoch {end}", highlight=False)
 
     # --- state
 
     def _notes(self) -> dict[str, Any]:
         return {
             "recipe": self.recipe.name,
-            "data": self.data.checksum,
-            "images": [len(self.data.train), len(self.data.validation)],
-            "size": list(self.data.size),
-            "resize_mode": self.data.resize_mode,
+            "data": self.dataset.checksum,
+            "images": [len(self.dataset.train), len(self.dataset.validation)],
+            "size": list(self.dataset.size),
+            "resize_mode": self.dataset.resize_mode,
             "seed": self.seed,
             "batch_size": self.batch_size,
-            "teacher": self.teacher.checksum if self.teacher else None,
+            "teacher": self.distillation.checksum if self.distillation else None,
             "precision": self.origin["precision"],
             "form": self.recipe.form(),
         }
@@ -304,37 +308,38 @@ class _Run:
             "seconds": self.seconds,
             "history": self.history,
             "sums": self.sums.tolist(),
-            "stalled": self.stalled,
+            "stopped_early_at": self.stopped_early_at,
             "epochs": self.epochs,
             "done": self.done,
             "origin": self.origin,
         }
         groups = {name: _arrays(group) for name, group in arrays.items()}
-        if not all(np.isfinite(weights).all() for weights in groups["weights"]):  # a loss tells of a step's beginning
-            raise self._diverged(f"the weights are no numbers any more after step {self.step}")
+        if not all(np.isfinite(weights).all() for weights in groups["weights"]):  # the loss is from before the step
+            raise self._diverged(f"the weights are not finite after step {self.step}")
         checkpoint.Checkpoint(groups, {**self._notes(), **state}).write(self.folder)
 
-    def _take_up(self, resume: bool) -> None:
-        found = checkpoint.take_up(self.folder, self._notes(), resume=resume)
-        if found is None:
+    def _resume(self, resume: bool) -> None:
+        """Restore the state of the run in the folder, if there is one and `resume` is set."""
+        saved = checkpoint.resume(self.folder, self._notes(), resume=resume)
+        if saved is None:
             return
-        notes = found.notes
-        _assign(self.model.weights, found.arrays["weights"])
-        _assign(self.optimiser.variables, found.arrays["optimiser"])
+        notes = saved.notes
+        _assign(self.model.weights, saved.arrays["weights"])
+        _assign(self.optimiser.variables, saved.arrays["optimiser"])
         if self.averaging:
-            self.averaging.slow = [keras.ops.convert_to_tensor(value) for value in found.arrays["slow"]]
-        self.best = found.arrays.get("best") or found.arrays["weights"]  # there is no best one in the first epoch
-        _assign(_draws(self.model), found.arrays.get("draws", []))
+            self.averaging.slow = [keras.ops.convert_to_tensor(value) for value in saved.arrays["slow"]]
+        self.best = saved.arrays.get("best") or saved.arrays["weights"]  # in the first epoch there is no best one yet
+        _assign(_draws(self.model), saved.arrays.get("draws", []))
         self.step, self.seconds, self.history = notes["step"], notes["seconds"], notes["history"]
         self.sums, self.done = np.array(notes["sums"]), notes["done"]
-        self.stalled = notes["stalled"]
-        if self.stalled:
+        self.stopped_early_at = notes["stopped_early_at"]
+        if self.stopped_early_at:
             self.epochs = notes["epochs"]
         self.origin, now = notes["origin"], self.origin
-        if self.done and self.progress < 1:  # its rate has come down, and what stays are the weights of its best epoch
+        if self.done and self.progress < 1:  # its schedule has ended, and the best weights replaced the last ones
             raise UsageError(
-                f"{self.folder} holds a finished run of {self.history[-1]['epoch']} epochs, which cannot go on: give "
-                "another --run for a longer one, or no more --epochs and --time-budget than it had"
+                f"{self.folder} holds a finished run of {self.history[-1]['epoch']} epochs, which cannot be continued: "
+                "give another --run for a longer one, or no more --epochs and --time-budget than it had"
             )
         if not self.done:
             for key in ("hardware", "commit"):
@@ -342,25 +347,25 @@ class _Run:
                     self.origin[key] += f", then {now[key]}"
         self.console.print(f"resuming at step {self.step}, after {self.seconds:.0f} s of training", highlight=False)
 
-    def _diverged(self, what: str) -> KernelscopeError:
+    def _diverged(self, problem: str) -> KernelscopeError:
         kept = f"; the last good checkpoint is in {self.folder}" if (self.folder / checkpoint.FILE).is_file() else ""
-        return KernelscopeError(f"{what}{kept}: lower the learning rate or raise --batch-size")
+        return KernelscopeError(f"{problem}{kept}: lower the learning rate or raise --batch-size")
 
 
-def _figure(row: Row) -> float:
-    """What an epoch is judged by: its accuracy on held-out images, and on these as JPEG where the recipe says so."""
+def _criterion(row: Row) -> float:
+    """Return what the best epoch is chosen by: validation accuracy, and its mean with that on JPEG if measured."""
     jpeg = row.get("validation_jpeg_accuracy")
     accuracy: float = row["validation_accuracy"]
     return accuracy if jpeg is None else (accuracy + jpeg) / 2
 
 
 def _draws(model: keras.Model) -> list[Any]:
-    """The states of what draws in the graph, which Keras does not count among a model's weights: dropout's."""
+    """Return the random states of dropout layers, which Keras does not count among a model's weights."""
     return [layer.seed_generator.state for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
 
 
 def _arrays(variables: list[Any]) -> list[npt.NDArray[Any]]:
-    # copies: on a CPU, what a backend hands out may share memory with the variable, which goes on changing
+    # copies: on a CPU, a backend's array may share memory with its variable
     return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
 
 

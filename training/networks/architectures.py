@@ -1,8 +1,7 @@
 """The Keras networks. Each takes RGB images with values 0 to 255, (N, H, W, 3), and returns logits, (N, classes).
 
-A network's `build` makes it anew from its fields, so that the network that is trained and the one that is exported
-can differ in form but not in what they compute: `for_export` puts every batch normalisation right behind its
-convolution, where it folds into the kernel.
+A network's `build` makes a Keras model from its fields, in one of two forms that compute the same: one for training,
+and one for export, in which every batch normalisation stands right behind its convolution and folds into the kernel.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ Precision = Literal["float32", "mixed_bfloat16"]
 WHITENING: Final = "whitening"
 """The name of the layer that `whiten` sets."""
 _PLANE: Final = 48
-"""About the side that images have behind the whitening layer, where they are larger."""
+"""Larger images have about this side, in pixels, behind the whitening layer."""
 _WHITENING_VALUES: Final = 10**8
-"""How many values of patches are looked at."""
+"""Values of patches that whitening is computed from, at most."""
 
 
 class Network(Protocol):
@@ -46,8 +45,8 @@ class Pairs:
 
     Attributes:
         widths: kernels in each pair.
-        l2: the factor of the squared kernels in the loss.
-        dropout: the share of activations dropped after each pair's pooling; none where empty.
+        l2: factor of the squared kernels in the loss.
+        dropout: fraction of activations dropped after each pair's pooling; none where empty.
     """
 
     widths: tuple[int, ...] = (32, 64, 128)
@@ -60,7 +59,7 @@ class Pairs:
         x = layers.Rescaling(1 / 255)(x)
         for pair, width in enumerate(self.widths):
             for half in "ab":
-                x = Convolution(  # without a bias: the normalisation's offset is one
+                x = Convolution(  # without a bias: the normalisation has one
                     width, kernel_regularizer=keras.regularizers.L2(self.l2), name=f"conv{pair + 1}{half}"
                 )(x)
                 x = BatchNorm(name=f"norm{pair + 1}{half}")(x)
@@ -68,8 +67,8 @@ class Pairs:
             x = layers.MaxPooling2D(name=f"pool{pair + 1}")(x)
             if self.dropout:
                 x = layers.Dropout(self.dropout[pair], seed=pair)(x)
-        # float32: a softmax over bfloat16 logits loses the small differences that calibration lives on
-        if for_export:  # the dense layer as the convolution that it equals: its input need not be laid out anew
+        # float32: bfloat16 logits would lose the small differences that calibration needs
+        if for_export:  # the dense layer as an equal convolution: its input needs no transposition
             x = layers.Conv2D(classes, x.shape[1:3], dtype="float32", name="logits")(x)
             return keras.Model(inputs, layers.Reshape((classes,))(x), name="pairs")
         x = layers.Flatten()(x)
@@ -81,21 +80,22 @@ class Whitened:
     """A whitening convolution of fixed kernels, then groups of convolution, pooling, convolution.
 
     After Jordan 2024 ("94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498), where GELU is behind the
-    whitening, too. The normalisation has no scale (fixed at one), so that it commutes with max-pooling: trained behind
-    the pooling, where it is cheaper, exported before it, where it folds away.
+    whitening, too. The normalisation has no scale (fixed at one), so it commutes with max-pooling: it is trained
+    behind the pooling, where it is cheaper, and exported before it, where it folds.
 
-    The whitening kernels are 2×2 up to a side of 71 pixels. Beyond, they stride, and are twice as wide as their stride,
-    so that what comes after them sees a plane of 36 to 71 either way, and a larger image costs little more.
+    The whitening kernels are 2×2 up to a side of 71 pixels. For larger images they have a stride and are twice as wide
+    as it, so the planes behind them have a side of 36 to 71 in any case, and a larger image costs little more.
 
     Attributes:
         widths: kernels in each group.
-        depth: convolutions in each group; from three on, all but the first are bridged by a sum.
-        activation: ReLU costs next to nothing where it serves; GELU learns more in as many epochs. Behind the
-            whitening, where each kernel has its negative beside it, it is ReLU in either case.
+        depth: convolutions in each group, one or more; from three on, a skip connection bridges all but the first.
+        activation: ReLU is faster in service; GELU reaches a higher accuracy in as many epochs. Behind the whitening,
+            where each kernel also has its negative, it is ReLU in either case.
         momentum: of the normalisation's running mean and variance.
-        scale: what the logits are multiplied by.
+        scale: factor on the logits.
         pool_padding: "valid" drops the last row and column of a plane with an odd side, "same" keeps them.
-        train_whitening_bias: where it is not trained, nothing is computed backwards through the largest planes.
+        train_whitening_bias: whether the bias of the whitening is trained. If not, no gradient is computed through the
+            largest planes.
     """
 
     widths: tuple[int, ...] = (64, 256, 256)
@@ -122,7 +122,7 @@ class Whitened:
             return layers.Activation(_gelu_for_export if for_export else gelu)(x)
 
         x = inputs = keras.Input((*size, 3), name="images")
-        # float32: whitening magnifies small differences, which bfloat16 would have rounded away
+        # float32: whitening magnifies small differences, which bfloat16 would round away
         x = layers.Rescaling(1 / 255, dtype="float32")(x)
         stride = max(1, round(min(size) / _PLANE))
         whitening = layers.Conv2D(
@@ -135,15 +135,16 @@ class Whitened:
             x = conv(x, width, f"{group}a")
             if not for_export:
                 x = activate(norm(layers.MaxPooling2D(padding=self.pool_padding)(x), f"{group}a"))
-            elif self.activation == "relu":  # before the pooling, where it folds, too
+            elif self.activation == "relu":  # before the pooling, where it folds too
                 x = layers.MaxPooling2D(padding=self.pool_padding)(activate(norm(x, f"{group}a")))
-            else:  # GELU falls before it rises: it must see what the pooling has chosen
+            else:  # GELU is not monotonic, so it does not commute with max-pooling
                 x = activate(layers.MaxPooling2D(padding=self.pool_padding)(norm(x, f"{group}a")))
-            bridge = x
-            for half in "bcdefgh"[: self.depth - 1]:
-                x = norm(conv(x, width, f"{group}{half}"), f"{group}{half}")
-                if self.depth > 2 and half == "bcdefgh"[self.depth - 2]:
-                    x = layers.Add()([x, bridge])
+            skipped = x
+            for place in range(2, self.depth + 1):
+                name = f"{group}{letters(place)}"
+                x = norm(conv(x, width, name), name)
+                if self.depth > 2 and place == self.depth:
+                    x = layers.Add()([x, skipped])
                 x = activate(x)
         x = layers.GlobalMaxPooling2D()(x)
         x = layers.Dense(
@@ -156,25 +157,37 @@ class Whitened:
         return keras.Model(inputs, layers.Rescaling(self.scale, dtype="float32", name="logits")(x), name="whitened")
 
 
+def letters(number: int) -> str:
+    """Return the letters of a layer's place in its group, counted from 1: a, b, ... z, aa, ab, ..."""
+    text = ""
+    while number:
+        number, letter = divmod(number - 1, 26)
+        text = chr(ord("a") + letter) + text
+    return text
+
+
 @keras.saving.register_keras_serializable("kernelscope")  # type: ignore[untyped-decorator]  # keras is untyped
 def gelu(x: Any) -> Any:
-    """x·sigmoid(1.702·x), the cheap form of the Gaussian error linear unit (Hendrycks and Gimpel, arXiv:1606.08415)."""
-    return ops.silu(1.702 * x) / 1.702  # its gradient needs nothing but what goes in
+    """x·sigmoid(1.702·x), the fast approximation of the Gaussian error linear unit (Hendrycks and Gimpel 2016).
+
+    See arXiv:1606.08415.
+    """
+    return ops.silu(1.702 * x) / 1.702  # its gradient needs nothing but its input
 
 
 def _gelu_for_export(x: Any) -> Any:
-    return x * ops.sigmoid(1.702 * x)  # onnxruntime makes one node of this form
+    return x * ops.sigmoid(1.702 * x)  # onnxruntime fuses this form into one node
 
 
 @keras.saving.register_keras_serializable("kernelscope")
 class Dirac(keras.initializers.Initializer):  # type: ignore[misc]  # keras is untyped
-    """Kernels that pass their input channels through, as far as there are as many; the rest uniform.
+    """Initialise kernels as identities of the input channels, as far as there are as many; the rest uniformly.
 
-    So that a deep plain network starts as a shallow one (Zagoruyko and Komodakis 2017, arXiv:1706.00388).
+    A deep plain network then starts as a shallow one (Zagoruyko and Komodakis 2017, arXiv:1706.00388).
     """
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
-        """A kernel of shape (height, width, channels in, kernels)."""
+        """Return a kernel of shape (height, width, input channels, kernels)."""
         height, width, channels, kernels = shape
         bound = 1 / math.sqrt(height * width * channels)
         noise = keras.random.uniform(shape, -bound, bound, dtype=dtype, seed=self._seed())
@@ -185,12 +198,12 @@ class Dirac(keras.initializers.Initializer):  # type: ignore[misc]  # keras is u
         return ops.cast(noise, "float32") * ops.convert_to_tensor(keep) + ops.convert_to_tensor(passed)
 
     def _seed(self) -> int:
-        return int(np.random.randint(2**31))  # NumPy's global state, which `keras.utils.set_random_seed` has set
+        return int(np.random.randint(2**31))  # NumPy's global state, which `keras.utils.set_random_seed` sets
 
 
 @contextmanager
 def precision(policy: Precision) -> Iterator[None]:
-    """Layers made in this block compute in that precision; variables are float32 in either."""
+    """Layers made in this block compute in that precision; variables are float32 in any case."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
@@ -200,13 +213,13 @@ def precision(policy: Precision) -> Iterator[None]:
 
 
 def whiten(model: keras.Model, images: Pixels, *, epsilon: float = 3e-5) -> None:
-    """Set the first convolution to the principal directions of patches, at unit variance, and their negatives.
+    """Set the whitening layer to the principal components of patches, at unit variance, and their negatives.
 
     Args:
-        model: a model with a layer named `WHITENING`; any other is left as it is.
-        images: uint8 (N, H, W, 3); 5,000 are used, fewer where they are large, from all over: they may be in the
-            order of their classes.
-        epsilon: added to the variances, of values in [0, 1], so that directions with next to none are not blown up.
+        model: a model with a layer named `WHITENING`; a model without one is left as it is.
+        images: uint8 (N, H, W, 3). 5,000 are used, fewer where they are large, evenly spaced, because they may be
+            sorted by class.
+        epsilon: added to the variances, of values in [0, 1], so that components without variance are not amplified.
     """
     if not any(layer.name == WHITENING for layer in model.layers):
         return
@@ -221,7 +234,7 @@ def whiten(model: keras.Model, images: Pixels, *, epsilon: float = 3e-5) -> None
     windows = np.lib.stride_tricks.sliding_window_view(x - mean, (side, side), axis=(1, 2))
     patches = windows[:, ::stride, ::stride]  # (N, rows, columns, 3, side, side)
     flat = patches.transpose(0, 1, 2, 4, 5, 3).reshape(-1, side * side * 3)
-    variances, directions = np.linalg.eigh(flat.T @ flat / len(flat))  # in ascending order: the last matter most
+    variances, directions = np.linalg.eigh(flat.T @ flat / len(flat))  # ascending: the last are the principal ones
     scaled = (directions / np.sqrt(np.maximum(variances, 0) + epsilon))[:, -kernels // 2 :]
     scaled = scaled.reshape(side, side, 3, kernels // 2)
     both = np.concatenate([scaled, -scaled], axis=-1)
@@ -230,7 +243,7 @@ def whiten(model: keras.Model, images: Pixels, *, epsilon: float = 3e-5) -> None
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> keras.Model:
-    """Give `target` the weights of `source`'s layers of the same names, in its own shapes; returns `target`."""
+    """Copy weights between layers of the same names, reshaped as `target` needs; return `target`."""
     for layer in source.layers:
         if layer.weights:
             own = target.get_layer(layer.name)

@@ -1,4 +1,4 @@
-"""What a network is made of, layer by layer: sizes, receptive fields, parameters, multiply-adds."""
+"""A table of a network's layers: sizes, receptive fields, parameters, multiply-adds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contract.card import Layer
 
 
 def table(model: keras.Model) -> list[Layer]:
-    """The layers of a model (N, H, W, 3) -> (N, classes), in order.
+    """Return the layers of a model (N, H, W, 3) -> (N, classes), in order.
 
     An output of a window that slides measures (m + 2p - k) / s + 1, rounded down, where m is the input's side, p the
     padding, k the kernel's side and s the stride. Its receptive field is that of its input, and k - 1 of the input's
@@ -20,17 +20,18 @@ def table(model: keras.Model) -> list[Layer]:
     Parameters of a normalisation are counted with the layer before it.
     """
     side = max(model.input_shape[1:3])
-    seen: dict[str, tuple[int, int]] = {}  # by layer: receptive field and step of its output
+    fields: dict[str, tuple[int, int]] = {}  # by tensor: its receptive field and step
     rows: list[Layer] = []
     for layer in model.layers:
-        before = [seen[parent.operation.name] for node in layer._inbound_nodes for parent in node.parent_nodes]
+        inputs = [] if isinstance(layer, keras.layers.InputLayer) else keras.tree.flatten(layer.input)
+        before = [fields[tensor.name] for tensor in inputs]
         field, step = (max(values) for values in zip(*before, strict=True)) if before else (1, 1)
         kernel, stride, padding, kind = _window(layer)
         if kind in ("dense", "global pooling"):
             field = side
         elif kind:
             field, step = min(side, field + (kernel - 1) * step), step * stride
-        seen[layer.name] = field, step
+        fields.update((tensor.name, (field, step)) for tensor in keras.tree.flatten(layer.output))
         if kind:
             rows.append(
                 Layer(
@@ -43,7 +44,7 @@ def table(model: keras.Model) -> list[Layer]:
 
 
 def _window(layer: keras.Layer) -> tuple[int, int, float, str]:
-    """Kernel, stride, padding and kind; no kind for what is not listed."""
+    """Return kernel, stride, padding and kind; an empty kind for a layer that is not listed."""
     if isinstance(layer, keras.layers.Conv2D):
         kernel, stride, kind = layer.kernel_size[0], layer.strides[0], "convolution"
     elif isinstance(layer, keras.layers.MaxPooling2D):
@@ -54,8 +55,8 @@ def _window(layer: keras.Layer) -> tuple[int, int, float, str]:
         return 0, 0, 0, "dense"
     else:
         return 0, 0, 0, ""
-    came, left = layer.input.shape[1], layer.output.shape[1]
-    padding = max(0, (left - 1) * stride + kernel - came) / 2 if layer.padding == "same" else 0.0
+    before, after = layer.input.shape[1], layer.output.shape[1]
+    padding = max(0, (after - 1) * stride + kernel - before) / 2 if layer.padding == "same" else 0.0
     return kernel, stride, padding, kind
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 import keras
 
 _MEMORIES: Final = 40
-"""How many times the running statistics' memory fits into a run, at least."""
+"""The running statistics cover at most one part in so many of a run."""
 _LEAST_MOMENTUM: Final = 0.5
 """Statistics of a single batch are too noisy, however short a run is."""
 
@@ -23,7 +23,7 @@ class BatchNorm(keras.layers.BatchNormalization):  # type: ignore[misc]  # keras
         import tensorflow as tf  # only where it is the backend
 
         ones = tf.ones(inputs.shape[-1])
-        made = tf.raw_ops.FusedBatchNormV3(
+        output = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
             scale=tf.cast(self.gamma, tf.float32) if self.scale else ones,
             offset=tf.cast(self.beta.value, tf.float32) if self.center else tf.zeros_like(ones),
@@ -33,21 +33,21 @@ class BatchNorm(keras.layers.BatchNormalization):  # type: ignore[misc]  # keras
             is_training=True,
         )
         count = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
-        found = made.batch_mean, made.batch_variance * ((count - 1) / count)  # it tells the unbiased variance
-        for variable, value in zip((self.moving_mean, self.moving_variance), found, strict=True):
+        biased = output.batch_variance * ((count - 1) / count)  # the operation returns the unbiased variance
+        for variable, value in ((self.moving_mean, output.batch_mean), (self.moving_variance, biased)):
             variable.assign(variable * self.momentum + value * (1 - self.momentum))
-        return made.y
+        return output.y
 
 
 def limit_momentum(model: keras.Model, steps: int) -> None:
-    """Lower the momentum of every batch normalisation whose running statistics remember too much for a short run.
+    """Lower the momentum of every batch normalisation whose running statistics cover too many steps for a short run.
 
-    With momentum m, the statistics remember about 1 / (1 - m) steps. A run of a few hundred steps at 0.99 would end
-    with the statistics of weights that are long gone, and answer at chance.
+    With momentum m, the statistics cover about 1 / (1 - m) steps. A run of a few hundred steps at 0.99 would end with
+    the statistics of much older weights, and classify at chance.
 
     Args:
         model: not yet compiled; changed in place.
-        steps: of the whole run; the memory becomes a fortieth of it at most.
+        steps: steps of the whole run; the statistics cover a fortieth of them at most.
     """
     highest = max(_LEAST_MOMENTUM, 1 - _MEMORIES / steps)
     for layer in model.layers:

@@ -12,8 +12,9 @@ from tests.support.images import class_folder
 from tests.support.models import colour_bundle
 from tests.support.server import SHIPPED
 from training import cli
-from training.data import dataset
+from training.data import dataset as datasets
 from training.evaluation import compare
+from training.evaluation.shared_split import shared_split
 
 
 def test_mcnemar_by_hand() -> None:
@@ -40,20 +41,20 @@ def test_a_model_that_is_right_beside_one_that_is_wrong(
     right = colour_bundle(tmp_path / "models", "right", height=16, width=16)
     words = [str(wrong.folder), str(right.folder), "--data", str(images)]
     assert cli.compare([*words, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["images"] == 12
-    assert found["split"] == "test"
-    assert found["accuracy"] == [0, 1]
-    assert found["right_alone"] == [0, 12]
-    assert found["difference"][0] == 1
-    assert found["p_value"] == pytest.approx(2 / 2**12)
-    assert found["bytes"] == [of.model.stat().st_size for of in (wrong, right)]
-    low, high = sorted(found["speed_ratio"][1:])
-    assert low <= found["speed_ratio"][0] <= high
+    comparison = json.loads(capsys.readouterr().out)
+    assert comparison["images"] == 12
+    assert comparison["split"] == "test"
+    assert comparison["accuracy"] == [0, 1]
+    assert comparison["right_alone"] == [0, 12]
+    assert comparison["difference"][0] == 1
+    assert comparison["p_value"] == pytest.approx(2 / 2**12)
+    assert comparison["bytes"] == [bundle.model.stat().st_size for bundle in (wrong, right)]
+    low, high = sorted(comparison["speed_ratio"][1:])
+    assert low <= comparison["speed_ratio"][0] <= high
     assert cli.compare(words) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "+100.00 points as often" in said
-    assert "more than chance" in said
+    assert "+100.00 points of accuracy" in said
+    assert "p = 0.00049, significant at 5 %" in said
 
 
 def test_neither_is_judged_by_what_it_was_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,29 +62,29 @@ def test_neither_is_judged_by_what_it_was_trained_on(tmp_path: Path, monkeypatch
     monkeypatch.setenv("KERNELSCOPE_CACHE", str(tmp_path / "cache"))
     images = class_folder(tmp_path / "colours", each=20)
     shutil.rmtree(images / "test")
-    found = dataset.load(str(images), test_fraction=0.2)
-    assert found.test
-    own = colour_bundle(tmp_path / "models", "own", data=found.describe())
+    dataset = datasets.load(str(images), test_fraction=0.2)
+    assert dataset.test
+    own = colour_bundle(tmp_path / "models", "own", data=dataset.describe())
     for shares in ((0.1, 0.2), (0.3, 0.0)):
         other = colour_bundle(
             tmp_path / "models",
             f"other-{shares[0]}",
-            data=dataclasses.replace(found.describe(), checksum="", held_out=shares),
+            data=dataclasses.replace(dataset.describe(), checksum="", held_out=shares),
         )
         for both in ((own, other), (other, own)):
-            result = compare.compare(*both, str(images), None)
-            assert (result.scores[0].split, result.scores[0].images) == ("test", len(found.test))
-            assert (result.scores[0].targets == result.scores[1].targets).all()
-        neither = compare.compare(other, other, str(images), None)
-        assert neither.scores[0].split == "all"
-    strange = colour_bundle(
-        tmp_path / "models", "third", data=dataclasses.replace(found.describe(), held_out=(0.3, 0.0))
+            name, splits = shared_split(*both, str(images), None)
+            assert (name, len(splits[0])) == ("test", len(dataset.test))
+            assert (splits[0].targets == splits[1].targets).all()
+            assert (splits[0].images == splits[1].images).all()
+        assert shared_split(other, other, str(images), None)[0] == "all"
+    different = colour_bundle(
+        tmp_path / "models", "third", data=dataclasses.replace(dataset.describe(), held_out=(0.3, 0.0))
     )
-    with pytest.raises(UsageError, match="held out other images"):
-        compare.compare(own, strange, str(images), None)
+    with pytest.raises(UsageError, match="held out different images"):
+        shared_split(own, different, str(images), None)
 
 
 def test_other_classes_are_refused(tmp_path: Path) -> None:
-    of = colour_bundle(tmp_path)
-    with pytest.raises(UsageError, match="know different classes"):
-        cli.compare([str(of.folder), str(SHIPPED), "--data", "cifar10"])
+    bundle = colour_bundle(tmp_path)
+    with pytest.raises(UsageError, match="have different classes"):
+        cli.compare([str(bundle.folder), str(SHIPPED), "--data", "cifar10"])

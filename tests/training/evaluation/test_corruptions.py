@@ -63,35 +63,35 @@ def test_blur_spreads_a_point_as_a_gaussian_does() -> None:
 
 def test_accuracy_is_that_of_the_corrupted_images(tmp_path: Path) -> None:
     """The bundle tells colours apart: a green that is barely greener than its red is told only while it is clean."""
-    of = colour_bundle(tmp_path)
+    bundle = colour_bundle(tmp_path)
     plain = [np.full((8, 8, 3), RGB[colour], np.uint8) for colour in COLOURS]
     narrow = np.full((8, 8, 3), (120, 121, 0), np.uint8)
     split = Split(np.stack([*plain, narrow]), np.array([0, 1, 2, 1]))
-    found = corruptions.measure(of, split, "test")
-    assert (found.split, found.images) == ("test", 4)
-    assert found.accuracy["clean"] == 1
-    assert list(found.accuracy) == ["clean", *corruptions.corruptions(8)]
-    again = corruptions.measure(of, split, "test")
-    assert again == found
+    measured = corruptions.measure(bundle, split, "test")
+    assert (measured.split, measured.images) == ("test", 4)
+    assert measured.accuracy["clean"] == 1
+    assert list(measured.accuracy) == ["clean", *corruptions.corruptions(8)]
+    again = corruptions.measure(bundle, split, "test")
+    assert again == measured
     broken = [corrupt(split.images, rng()) for corrupt in corruptions.corruptions(8).values()]
-    assert min(found.accuracy.values()) == min(
+    assert min(measured.accuracy.values()) == min(
         (image.mean((1, 2)).argmax(1) == split.targets).mean() for image in [split.images, *broken]
     )
 
 
 def test_a_large_split_is_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    of = colour_bundle(tmp_path)
+    bundle = colour_bundle(tmp_path)
     split = Split(np.full((50, 8, 8, 3), RGB["red"], np.uint8), np.arange(50) % 2)
     monkeypatch.setattr(corruptions, "MOST_IMAGES", 20)
-    assert corruptions.measure(of, split, "test").images == 20
+    assert corruptions.measure(bundle, split, "test").images == 20
     monkeypatch.setattr(corruptions, "MOST_PIXELS", 8 * 8 * 10)
-    found = corruptions.measure(of, split, "test")
-    assert found.images == 10
-    assert corruptions.measure(of, split, "test") == found
-    assert {corruptions.measure(of, split, "test", seed=seed).accuracy["clean"] for seed in range(8)} != {0.5}
+    measured = corruptions.measure(bundle, split, "test")
+    assert measured.images == 10
+    assert corruptions.measure(bundle, split, "test") == measured
+    assert {corruptions.measure(bundle, split, "test", seed=seed).accuracy["clean"] for seed in range(8)} != {0.5}
 
 
 def test_a_damaged_model_is_said_so(tmp_path: Path) -> None:
     split = Split(np.full((4, 8, 8, 3), RGB["red"], np.uint8), np.zeros(4, np.int64))
-    with pytest.raises(BundleError, match="no numbers"):
+    with pytest.raises(BundleError, match="not finite"):
         corruptions.measure(damaged_bundle(tmp_path), split, "test")

@@ -25,8 +25,8 @@ def test_a_name_that_no_font_can_write_is_its_number() -> None:
 @pytest.mark.filterwarnings("error")
 def test_a_name_is_written_in_a_font_that_has_it() -> None:
     """One of matplotlib's other fonts stands for those that are installed."""
-    here = chr(max(characters("STIXGeneral") - characters("DejaVu Sans")))
-    assert plots.confusion(MATRIX, (here, "dog")) != plots.confusion(MATRIX, ("class 0", "dog"))
+    letter = chr(max(characters("STIXGeneral") - characters("DejaVu Sans")))
+    assert plots.confusion(MATRIX, (letter, "dog")) != plots.confusion(MATRIX, ("class 0", "dog"))
 
 
 def test_a_font_that_is_gone_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,22 +20,22 @@ def numbered(count: int) -> Dataset:
 
 def test_an_epoch_shows_each_image_once_and_the_next_in_another_order() -> None:
     batches = Batches(numbered(40), (), 8, 3, None)
-    assert batches.an_epoch == 5
+    assert batches.per_epoch == 5
     epochs = [np.concatenate([batches.at(step)[0][:, 0, 0, 0] for step in steps]) for steps in (range(5), range(5, 10))]
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(40))
     assert (epochs[0] != epochs[1]).any()
 
 
 def test_targets_go_with_their_images() -> None:
-    images, targets, weights = Batches(numbered(40), (), 8, 3, None).at(7)
-    np.testing.assert_array_equal(targets.argmax(1), images[:, 0, 0, 0] % 2)
+    images, probabilities, weights = Batches(numbered(40), (), 8, 3, None).at(7)
+    np.testing.assert_array_equal(probabilities.argmax(1), images[:, 0, 0, 0] % 2)
     assert weights is None
 
 
 def test_seed_and_step_decide() -> None:
     transforms = (augment.Flip(), augment.Translate(1), augment.Cutout(2))
-    one, same, other = (Batches(numbered(40), transforms, 8, seed, None) for seed in (3, 3, 4))
-    coming = one.following(5)
+    first, same, other = (Batches(numbered(40), transforms, 8, seed, None) for seed in (3, 3, 4))
+    coming = first.following(5)
     for step in (5, 6, 7):
         np.testing.assert_array_equal(next(coming)[0], same.at(step)[0])
     assert (same.at(5)[0] != other.at(5)[0]).any()

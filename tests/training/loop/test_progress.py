@@ -21,14 +21,14 @@ def test_a_run_that_is_taken_up_tells_each_epoch_once(tmp_path: Path) -> None:
     """It was killed behind its third epoch, before that was saved."""
     console, saved = Console(file=io.StringIO()), [row(1, 0.9), row(2, 0.8)]
     with Log(tmp_path, console, []) as log:
-        for one in [*saved, row(3, 0.75)]:
-            log.epoch(one, 4)
+        for epoch in [*saved, row(3, 0.75)]:
+            log.epoch(epoch, 4)
     with Log(tmp_path, console, saved) as log:
         log.epoch(row(3, 0.7), 4)
         log.epoch(row(4, 0.6), 4)
     with (tmp_path / "log.csv").open() as file:
-        told = [(one["epoch"], one["loss"]) for one in csv.DictReader(file)]
-    assert told == [("1", "0.9"), ("2", "0.8"), ("3", "0.7"), ("4", "0.6")]
+        rows = [(line["epoch"], line["loss"]) for line in csv.DictReader(file)]
+    assert rows == [("1", "0.9"), ("2", "0.8"), ("3", "0.7"), ("4", "0.6")]
     events = EventAccumulator(str(tmp_path / "events")).Reload()
     assert set(events.Tags()["tensors"]) == set(COLUMNS[2:])
     losses = events.Tensors("loss")

@@ -11,12 +11,15 @@ from training import optimisers, recipes
 from training.data import augment
 from training.networks import architectures
 from training.networks.architectures import Dirac, Pairs, Whitened
+from training.networks.convolution import Convolution
 
 NETWORKS = [
     Pairs(),
     Pairs((4, 8), dropout=(0.1, 0.2)),
     Whitened(),
+    Whitened((8, 16), depth=1),
     Whitened((8, 16), depth=3),
+    Whitened((4, 4), depth=10),
     Whitened((8, 16), activation="gelu"),
 ]
 
@@ -124,10 +127,11 @@ def test_schedules() -> None:
 
 
 def test_nesterov_by_hand() -> None:
-    """Two steps of the optimiser against the formulas, on a kernel and on an offset."""
-    kernel, beta = (keras.Variable([1.0], name=name) for name in ("kernel", "beta"))
-    beta._path = "norm/beta"
-    optimiser = optimisers.Nesterov(rate=0.1, momentum=0.5, decay=0.01, offsets=8).make()
+    """Two steps of the optimiser against the formulas, on a kernel and on a bias of batch normalisation."""
+    norm = keras.layers.BatchNormalization(scale=False, beta_initializer="ones")
+    norm.build((None, 1))
+    kernel, beta = keras.Variable([1.0], name="kernel"), norm.beta
+    optimiser = optimisers.Nesterov(learning_rate=0.1, momentum=0.5, decay=0.01, bias_factor=8).make()
     expected = {"kernel": 1.0, "beta": 1.0}
     speed = {"kernel": 0.0, "beta": 0.0}
     for _ in range(2):
@@ -187,5 +191,17 @@ def test_what_ships_and_the_best_are_trained_as_their_figures_say() -> None:
         (recipes.BEST, (128, 384, 256), 3, 1.2, 32),
     ):
         assert recipe.network == Whitened(widths, depth, activation="relu", momentum=0.6, scale=1 / 9)
-        assert recipe.optimiser == optimisers.Nesterov(rate, momentum=0.85, decay=1.33e-3, offsets=64.0)
+        assert recipe.optimiser == optimisers.Nesterov(rate, momentum=0.85, decay=1.33e-3, bias_factor=64.0)
         assert (recipe.epochs, recipe.batch_size, recipe.label_smoothing) == (epochs, 1024, 0.2)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 9, 30])
+def test_a_group_may_have_any_depth(depth: int) -> None:
+    model = Whitened((2, 2), depth=depth).build((16, 16), 3)
+    convolutions = [layer for layer in model.layers if isinstance(layer, Convolution)]
+    assert len(convolutions) == 2 * depth
+    assert model.count_params() > 0
+
+
+def test_layers_are_lettered() -> None:
+    assert [architectures.letters(number) for number in (1, 2, 8, 26, 27, 53)] == ["a", "b", "h", "z", "aa", "ba"]

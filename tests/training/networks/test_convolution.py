@@ -19,15 +19,15 @@ def test_its_gradients_are_those_of_keras(size: tuple[int, int], kernel: int) ->
     x = tf.constant(rng.normal(size=(4, *size, 6)).astype(np.float32))
     ours, theirs = Convolution(10, kernel), keras.layers.Conv2D(10, kernel, padding="same", use_bias=False)
     upstream = tf.constant(rng.normal(size=(4, *size, 10)).astype(np.float32))
-    found = []
+    gradients = []
     for layer in (ours, theirs):
         layer.build(x.shape)
         layer.kernel.assign(np.random.default_rng(1).normal(size=layer.kernel.shape))
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = layer(x)
-        found.append((y, *tape.gradient(y, [x, layer.kernel.value], upstream)))
-    for mine, wanted in zip(*found, strict=True):
+        gradients.append((y, *tape.gradient(y, [x, layer.kernel.value], upstream)))
+    for mine, wanted in zip(*gradients, strict=True):
         np.testing.assert_allclose(mine, wanted, atol=1e-4)
 
 
@@ -39,8 +39,8 @@ def test_it_computes_in_the_precision_that_is_asked_for() -> None:
         y = layer(x)
     assert y.dtype == tf.bfloat16
     np.testing.assert_allclose(tf.cast(y[0, 1, 1], tf.float32), np.sum(layer.kernel, (0, 1, 2)), atol=0.02)
-    of_x, of_kernel = tape.gradient(y, [x, layer.kernel.value])
-    assert of_x.dtype == of_kernel.dtype == tf.float32
+    x_gradient, kernel_gradient = tape.gradient(y, [x, layer.kernel.value])
+    assert x_gradient.dtype == kernel_gradient.dtype == tf.float32
 
 
 def test_it_goes_backward_by_a_forward_convolution() -> None:

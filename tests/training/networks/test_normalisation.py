@@ -17,7 +17,7 @@ def test_it_computes_what_keras_computes(scale: bool) -> None:
     x = tf.constant(rng.normal(2, 3, (8, 5, 4, 7)).astype(np.float32))
     upstream = tf.constant(rng.normal(size=x.shape).astype(np.float32))
     options = {"momentum": 0.8, "scale": scale, "epsilon": 1e-5}
-    found = []
+    results = []
     for layer in (BatchNorm(**options), keras.layers.BatchNormalization(**options)):
         layer.build(x.shape)
         for variable in layer.trainable_variables:
@@ -27,8 +27,8 @@ def test_it_computes_what_keras_computes(scale: bool) -> None:
             tape.watch(x)
             y = layer(x, training=True)
         gradients = tape.gradient(y, [x, *trained], upstream)
-        found.append((y, *gradients, layer.moving_mean, layer.moving_variance, layer(x, training=False)))
-    for ours, theirs in zip(*found, strict=True):
+        results.append((y, *gradients, layer.moving_mean, layer.moving_variance, layer(x, training=False)))
+    for ours, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), rtol=1e-4, atol=1e-4)
 
 
@@ -58,5 +58,5 @@ def test_bfloat16_keeps_its_statistics_in_float32() -> None:
 def test_statistics_remember_no_more_than_a_part_of_a_run(steps: int, momentum: float) -> None:
     model = Pairs((4,)).build((8, 8), 2)
     limit_momentum(model, steps)
-    found = [layer.momentum for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    assert found == pytest.approx([momentum] * 2)
+    momenta = [layer.momentum for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert momenta == pytest.approx([momentum] * 2)
