@@ -27,7 +27,7 @@ ALLOWED = {
     "contract": {"contract", "numpy", "PIL", "onnxruntime"},
     "service": {
         "contract", "service", "numpy", "fastapi", "starlette", "uvicorn", "onnxruntime", "pydantic",
-        "pydantic_settings", "prometheus_client", "simplejpeg", "opentelemetry", "rich", "PIL",
+        "pydantic_settings", "prometheus_client", "simplejpeg", "opentelemetry", "rich", "PIL", "onnx",
     },
     "kernelscope": {"contract", "kernelscope"},
     "training": {

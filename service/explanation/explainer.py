@@ -1,0 +1,125 @@
+"""The server's side of explanations: a queue, a deadline, and the process that computes them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from contract.errors import KernelscopeError
+from service.explanation.tasks import Answer, Task
+from service.explanation.worker import LENGTH, packed
+
+QUEUE: Final = 8
+"""Explanations that wait for their turn, or are under way, before others are refused."""
+
+
+class Busy(Exception):  # as Overloaded
+    """There is no room for another explanation."""
+
+
+class ExplanationFailed(Exception):
+    """The process that explains has ended in the middle of a task."""
+
+
+@dataclass
+class _Process:
+    process: subprocess.Popen[bytes]
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def ask(self, task: Task) -> Answer | KernelscopeError:
+        self.writer.write(packed(task))
+        await self.writer.drain()
+        (length,) = LENGTH.unpack(await self.reader.readexactly(LENGTH.size))
+        answer: Answer | KernelscopeError = pickle.loads(await self.reader.readexactly(length))  # noqa: S301  # our own
+        return answer
+
+    def kill(self) -> None:
+        self.writer.close()
+        with suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+class Explainer:
+    """Explains, one task at a time, in a process that is started when the first task comes.
+
+    Args:
+        megabytes: of memory that the process may take.
+        idle: seconds without a task after which it ends, and gives its memory back.
+    """
+
+    def __init__(self, megabytes: int, idle: float) -> None:
+        self._megabytes, self._idle = megabytes, idle
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+        self._process: _Process | None = None
+        self._ending: asyncio.TimerHandle | None = None
+
+    async def answer(self, task: Task) -> Answer:
+        """Do a task; a caller that is cancelled while it is under way ends the process.
+
+        Raises:
+            Busy: too many wait.
+            ExplanationError: it asks for what there is not, or for what cannot be done.
+            ExplanationFailed: the process ended, as where it found too little memory.
+        """
+        if self._waiting >= QUEUE:
+            raise Busy
+        self._waiting += 1
+        try:
+            async with self._turn:
+                found = await self._ask(task)
+        finally:
+            self._waiting -= 1
+        if isinstance(found, KernelscopeError):
+            raise found
+        return found
+
+    async def _ask(self, task: Task) -> Answer | KernelscopeError:
+        if self._ending:
+            self._ending.cancel()
+        if self._process is None:
+            self._process = await _start(self._megabytes)
+        try:
+            found = await self._process.ask(task)
+        except (EOFError, OSError):  # IncompleteReadError is an EOFError
+            self.close()
+            raise ExplanationFailed from None
+        except BaseException:  # cancelled: what it computes is of no use, and its answer would be taken for another's
+            self.close()
+            raise
+        self._ending = asyncio.get_running_loop().call_later(self._idle, self.close)
+        return found
+
+    def close(self) -> None:
+        """End the process."""
+        if self._ending:
+            self._ending.cancel()
+        if self._process:
+            self._process.kill()
+        self._process = None
+
+
+async def _start(megabytes: int) -> _Process:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with theirs:
+        process = await asyncio.to_thread(
+            subprocess.Popen,
+            [sys.executable, "-m", "service.explanation.worker", str(theirs.fileno()), str(megabytes)],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            start_new_session=True,  # a terminal's Ctrl-C is for the server alone
+        )
+    reader, writer = await asyncio.open_connection(sock=ours)
+    return _Process(process, reader, writer)
