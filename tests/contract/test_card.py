@@ -146,6 +146,18 @@ def test_format_1_is_read_in_the_names_of_format_2() -> None:
         Card.from_json(json.dumps({**old, "fit": "stretch"}), "card.json")
 
 
+def test_a_card_that_format_1_wrote_is_read() -> None:
+    """The card of the int8 model that shipped first."""
+    path = Path(__file__).parent.parent / "support" / "cards" / "format-1.json"
+    card = Card.from_json(path.read_text(encoding="utf-8"), str(path))
+    assert (card.resize_mode, card.temperature, card.unsure_below) == ("crop", 0.5246, 0.7876)
+    assert (card.accuracy.images, card.cost.images_per_second) == (10_000, 3320)
+    assert card.accuracy.unsure is not None
+    assert card.accuracy.unsure.unknown["noise"] == 0.5067
+    assert card.data.held_out is None
+    assert card.training.epochs == 20
+
+
 @pytest.mark.parametrize("mode", RESIZE_MODES)
 def test_a_bundle_of_format_1_answers_as_the_same_one_of_format_2(tmp_path: Path, mode: ResizeMode) -> None:
     """The same pixels and the same probabilities, of an image that each mode resizes differently."""
