@@ -68,8 +68,12 @@ class ModelState:
     refused: Mapping[int, Refusal] = field(default_factory=dict)
 
 
-GroupState = Mapping[str, ModelState]
-"""By model, what the worker group serves."""
+@dataclass(frozen=True)
+class GroupState:
+    """What the worker group serves: the name of the default model, and the state of each model."""
+
+    default: str
+    models: Mapping[str, ModelState]
 
 
 @dataclass
@@ -175,7 +179,7 @@ class Registry:
 
     def state(self) -> GroupState:
         """What this process serves, for another one to do the same."""
-        return {
+        states = {
             name: ModelState(
                 model.pinned,
                 model.unloaded,
@@ -184,6 +188,7 @@ class Registry:
             )
             for name, model in self._models.items()
         }
+        return GroupState(self._default, states)
 
     async def refresh(self) -> None:
         """List the repository anew, for what `names`, `versions` and `ignored` tell; nothing is loaded.
@@ -286,7 +291,8 @@ class Registry:
         failed: list[tuple[str, int]] = []
         async with self._changing:
             await self._scan()
-            for name, theirs in group.items():
+            self._default = group.default
+            for name, theirs in group.models.items():
                 model = self._model(name)
                 model.pinned, model.unloaded, model.refused = theirs.pinned, theirs.unloaded, dict(theirs.refused)
                 for number, digest in theirs.digests.items():
@@ -296,9 +302,6 @@ class Registry:
                     if error:
                         failed.append((name, number))
                 await self._retire(name, [number for number in model.loaded if number not in theirs.digests])
-            if not self._default:
-                served = [name for name, model in self._models.items() if model.loaded]
-                self._default = self._settings.model or repository.default(sorted(served))
         return failed
 
     def lose(self, versions: list[tuple[str, int]]) -> None:

@@ -101,3 +101,45 @@ def publish(root: Path, version: int, **card: object) -> None:
     """As `repository.publish` does: made beside, then renamed."""
     beside = colour_bundle(root.parent / f"beside-{version}", "colours", version, **card)
     shutil.move(beside.folder, root / "colours" / str(version))
+
+
+def looping_bundle(root: Path, name: str = "looping", version: int = 1, *, above: int = 200) -> bundle.Bundle:
+    """As `colour_bundle`, but its run loops for hours on an image with a value above `above`; -1: on every image."""
+    made = colour_bundle(root, name, version)
+    model = onnx.load(made.model)
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["condition"], ["goes_on"]),
+            helper.make_node("Add", ["sum", "sum"], ["next_sum"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, []),
+            helper.make_tensor_value_info("condition", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("sum", TensorProto.FLOAT, []),
+        ],
+        [
+            helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next_sum", TensorProto.FLOAT, []),
+        ],
+    )
+    nodes = [
+        helper.make_node("ReduceMax", ["float"], ["highest"], keepdims=0),
+        helper.make_node("Greater", ["highest", "above"], ["loops"]),
+        helper.make_node("Loop", ["rounds", "loops", "zero"], ["looped"], body=body),
+        helper.make_node("Add", ["plain", "looped"], ["logits"]),
+    ]
+    graph = model.graph
+    matmul = next(node for node in graph.node if node.output[0] == "logits")
+    matmul.output[0] = "plain"
+    softmax = graph.node.pop()
+    graph.node.extend([*nodes, softmax])
+    graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.array(above, np.float32), "above"),
+            numpy_helper.from_array(np.array(0, np.float32), "zero"),
+            numpy_helper.from_array(np.array(2**40, np.int64), "rounds"),
+        ]
+    )
+    made.model.write_bytes(model.SerializeToString())
+    return made
