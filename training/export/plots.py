@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import matplotlib
 import numpy as np
-from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from contract.preprocessing import Pixels
 from training.evaluation.calibrate import Bin
 from training.evaluation.evaluate import Evaluation
+from training.export.lettering import lettering
 from training.loop.progress import Row
 
 _BLUE, _ORANGE, _GREY = "#2f6fb3", "#d9822b", "#8a8f98"
@@ -21,7 +21,6 @@ _MOST_NAMES: Final = 40
 """With more classes their names would overlap."""
 _MOST_NUMBERS: Final = 15
 _TILES: Final = 24
-_FONT: Final = "DejaVu Sans"
 _STYLE: Final[dict[Any, Any]] = {
     "figure.dpi": 110,
     "font.size": 9,
@@ -73,7 +72,7 @@ def reliability(before: list[Bin], after: list[Bin]) -> bytes:
 
 def confusion(matrix: Any, labels: tuple[str, ...]) -> bytes:
     """Draw the confusion matrix: rows are true classes, columns predictions; colours are fractions of a row."""
-    fonts, names = _lettering(labels)
+    fonts, names = lettering(labels)
     with matplotlib.rc_context({**_STYLE, **fonts, "axes.grid": False}):
         side = min(12.0, 2.5 + 0.42 * len(labels))
         figure = Figure((side, side), layout="constrained")
@@ -100,7 +99,7 @@ def mistakes(score: Evaluation, images: Pixels, labels: tuple[str, ...]) -> byte
         return None
     columns = min(8, len(worst))
     rows = -(-len(worst) // columns)
-    fonts, names = _lettering(labels)
+    fonts, names = lettering(labels)
     with matplotlib.rc_context({**_STYLE, **fonts}):
         figure = Figure((1.15 * columns, 1.5 * rows), layout="constrained")
         tiles = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -111,38 +110,6 @@ def mistakes(score: Evaluation, images: Pixels, labels: tuple[str, ...]) -> byte
             label, prediction = names[score.targets[index]], names[predicted[index]]
             axes.set_title(f"{label}\n{prediction}? {confidence[index]:.0%}", fontsize=7)
         return _png(figure)
-
-
-def _lettering(labels: tuple[str, ...]) -> tuple[dict[Any, Any], list[str]]:
-    """Choose fonts that together have all characters of the names, and return the names as they are drawn.
-
-    Matplotlib's own font lacks many scripts, such as Chinese; an installed font may have them. A name that no font can
-    write is replaced by its number.
-    """
-    families, missing = [_FONT], {ord(character) for label in labels for character in label}
-    missing -= _characters(font_manager.findfont(_FONT))
-    for font in font_manager.fontManager.ttflist:
-        if not missing:
-            break
-        plain = (font.style, font.variant, str(font.weight)) in (("normal", "normal", "400"), ("normal",) * 3)
-        letters = not any(word in font.name.lower() for word in ("emoji", "last resort"))  # bitmaps, boxes
-        covered = missing & _characters(font.fname) if plain and letters else set()
-        if covered:
-            families.append(font.name)
-            missing -= covered
-    names = [
-        # text between dollar signs would be drawn as a formula
-        f"class {index}" if missing & {ord(character) for character in label} else label.replace("$", r"\$")
-        for index, label in enumerate(labels)
-    ]
-    return {"font.family": families}, names
-
-
-def _characters(font: str) -> set[int]:
-    try:
-        return set(font_manager.get_font(font).get_charmap())
-    except (OSError, RuntimeError):  # matplotlib caches fonts that have been removed since
-        return set()
 
 
 def _png(figure: Figure) -> bytes:
