@@ -104,6 +104,7 @@ def evaluate(arguments: list[str]) -> int:
     from rich.table import Table
 
     from contract.bundle import read
+    from training.data import announcement
     from training.data import dataset as datasets
     from training.evaluation import corruptions, evaluate
     from training.loop.progress import counting
@@ -132,12 +133,8 @@ def evaluate(arguments: list[str]) -> int:
         highlight=False,
         soft_wrap=True,
     )
-    if dataset.skipped:
-        console.print(
-            f"[yellow]skipped[/] {len(dataset.skipped):,} images, such as {escape(dataset.skipped[0])}",
-            highlight=False,
-            soft_wrap=True,
-        )
+    if dataset.summary:
+        announcement.announce_problems(dataset.summary, console)
     if datasets.trained_on(bundle.card, dataset) and name in ("train", "all"):
         console.print("[yellow]the bundle was trained on all or most of these images[/]", highlight=False)
     table = Table("class", "recall", "most often confused with", box=None)

@@ -1,4 +1,4 @@
-"""The options of `kernelscope train`, `evaluate`, `compare` and `quantize`, and their `--help`."""
+"""The options of `kernelscope train`, `inspect`, `evaluate`, `compare` and `quantize`, and their `--help`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 from contract.preprocessing import RESIZE_MODES
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600}
-_DATA: Final = "labelled images: cifar10, an image folder, an archive of one, or a .npz file"
+_DATA: Final = "labelled images: cifar10, an image folder, an archive of one, a .csv of files and labels, or a .npz"
 
 
 def train() -> argparse.ArgumentParser:
@@ -29,10 +29,14 @@ def train() -> argparse.ArgumentParser:
     add("--data", default="cifar10", metavar="WHERE", help=f"{_DATA} (default: cifar10)")
     add("--recipe", default="fast", metavar="NAME", help="fast, small, robust, best, seed or seed-plus (default: fast)")
     add(
-        "--output", type=Path, default=Path("out"), metavar="DIR", help="the models folder to publish to (default: out)"
+        "--output",
+        type=_writable,
+        default=Path("out"),
+        metavar="DIR",
+        help="the models folder to publish to (default: out)",
     )
     add("--name", help="the model's name (default: the name of the data)")
-    add("--run", type=Path, metavar="DIR", help="folder for checkpoints and logs (default: runs/<name>-<recipe>)")
+    add("--run", type=_writable, metavar="DIR", help="folder for checkpoints and logs (default: runs/<name>-<recipe>)")
     add("--resume", action="store_true", help="continue the run in that folder; start it if there is none")
     add(
         "--epochs",
@@ -68,18 +72,7 @@ def train() -> argparse.ArgumentParser:
         help="train for at most this time (90s, 30m, 2h), with the learning-rate schedule adapted to it; "
         "export and evaluation take about a minute more",
     )
-    add(
-        "--size",
-        type=_size,
-        metavar="HxW",
-        help="height x width that images are resized to (default: their own; if they differ, the median, at most 224)",
-    )
-    add(
-        "--resize-mode",
-        choices=RESIZE_MODES,
-        default="crop",
-        help="how an image of another shape is brought to that size (default: crop)",
-    )
+    _add_size(parser)
     add("--no-flip", action="store_true", help="no mirroring in the augmentation; for letters or traffic signs, say")
     add(
         "--validation-fraction",
@@ -96,6 +89,30 @@ def train() -> argparse.ArgumentParser:
         default="auto",
         help="precision of the computation; auto is bfloat16 where the hardware supports it (default: auto)",
     )
+    return parser
+
+
+def inspect() -> argparse.ArgumentParser:
+    """Return the parser of `kernelscope inspect`."""
+    parser = argparse.ArgumentParser(
+        prog="kernelscope inspect",
+        description="Say which classes and splits labelled images have, and what is wrong with them.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""examples:
+  kernelscope inspect my-images/
+  kernelscope inspect pets.zip --sheet pets.png
+  kernelscope inspect my-images/ --json               classes, splits and problems (docs/data.md has their kinds)""",
+    )
+    add = parser.add_argument
+    add("data", metavar="DATA", help=_DATA)
+    add("--json", action="store_true", help="print JSON")
+    add(
+        "--sheet",
+        type=Path,
+        metavar="PNG",
+        help="where to write a contact sheet (default: runs/<name>-contact-sheet.png; with --json none)",
+    )
+    _add_size(parser)
     return parser
 
 
@@ -151,10 +168,30 @@ def quantize() -> argparse.ArgumentParser:
     add("bundle", type=Path, help="a folder models/<name>/<version> with a float32 model")
     add("--data", required=True, metavar="WHERE", help="the labelled images that the bundle was trained on")
     add(
-        "--output", type=Path, default=Path("out"), metavar="DIR", help="the models folder to publish to (default: out)"
+        "--output",
+        type=_writable,
+        default=Path("out"),
+        metavar="DIR",
+        help="the models folder to publish to (default: out)",
     )
     _add_unknown(parser)
     return parser
+
+
+def _add_size(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--size",
+        type=_size,
+        metavar="HxW",
+        help="height x width that images are resized to (default: their own; if they differ, the median, at most 224)",
+    )
+    add(
+        "--resize-mode",
+        choices=RESIZE_MODES,
+        default="crop",
+        help="how an image of another shape is brought to that size (default: crop)",
+    )
 
 
 def _add_unknown(parser: argparse.ArgumentParser) -> None:
@@ -177,6 +214,15 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         "that the bundle was trained on, and all images of other data)",
     )
     add("--json", action="store_true", help="print JSON")
+
+
+def _writable(text: str) -> Path:
+    """A folder that TensorFlow and onnxruntime can write to and read from, which take names in UTF-8 only."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not valid UTF-8: give a folder whose name is") from None
+    return Path(text)
 
 
 def _positive(text: str) -> int:

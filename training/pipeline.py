@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import keras
 import onnx
 from rich.console import Console
-from rich.markup import escape
 
 from contract import repository
 from contract.bundle import Bundle
@@ -19,6 +17,7 @@ from contract.preprocessing import ResizeMode
 from training import provenance
 from training.data import dataset as datasets
 from training.data import sources
+from training.data.announcement import announce
 from training.data.dataset import Dataset
 from training.evaluation import calibrate, ood
 from training.export import to_onnx
@@ -27,9 +26,6 @@ from training.loop import checkpoint, trainer
 from training.loop.progress import counting
 from training.networks import layer_table
 from training.recipes import Recipe
-
-_SKIPPED_SHOWN: Final = 3
-"""How many skipped images are named; the others are only counted."""
 
 
 @dataclass(frozen=True)
@@ -169,10 +165,8 @@ def _announce(options: PipelineOptions, dataset: Dataset, console: Console, *, e
             highlight=False,
             soft_wrap=True,
         )
-    for line in dataset.skipped[:_SKIPPED_SHOWN]:
-        console.print(f"[yellow]skipped[/] {escape(line)}", highlight=False, soft_wrap=True)
-    if len(dataset.skipped) > _SKIPPED_SHOWN:
-        console.print(f"[yellow]skipped[/] {len(dataset.skipped)} images in all", highlight=False)
+    if dataset.summary:
+        announce(dataset.summary, console)
     height, width = dataset.size
     tests = f", {len(dataset.test):,} to test" if dataset.test else ""
     console.print(

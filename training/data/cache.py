@@ -1,6 +1,7 @@
 """What was decoded before: plain arrays in a folder, which takes its place when all of it is there.
 
-A folder is keyed by the source's checksum and the decoding's rules; what is absent or damaged is decoded anew.
+A folder is keyed by the images' checksum and the decoding's rules; what is absent or damaged is decoded anew. Beside
+them is what an archive holds, keyed by the archive's own checksum, so that it need not be unpacked to know that.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from training.data import memory
-from training.data.split import Decoded, Split
+from training.data.problems import Problem
+from training.data.split import Decoded, Facts, Split
 
-FORMAT: Final = 4
+FORMAT: Final = 5
 _NOTES: Final = "notes.json"
 _STAGED: Final = "staged-"
 _FORGOTTEN: Final = 86400.0
@@ -51,11 +54,33 @@ def staged(folder: Path) -> Iterator[Path]:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def write_notes(folder: Path, decoded: Decoded, size: tuple[int, int], targets: dict[str, list[int]]) -> None:
-    """Write all but the pixels: targets by split, class names, what was skipped, height and width."""
-    for name, numbers in targets.items():
-        np.array(numbers, np.int64).tofile(folder / f"{name}.labels")
-    notes = {"labels": decoded.labels, "splits": list(targets), "skipped": decoded.skipped, "size": size}
+@dataclass(frozen=True)
+class Contents:
+    """What an archive holds: the key and the size of its images, and what was understood and left out."""
+
+    key: str
+    own_size: tuple[int, int]
+    notes: tuple[str, ...]
+    problems: tuple[Problem, ...]
+
+
+def images_folder(key: str, size: tuple[int, int], resize_mode: str) -> Path:
+    """Where images are kept that were brought to a height and width so."""
+    return home() / f"{key[:32]}-{size[0]}x{size[1]}-{resize_mode}-{FORMAT}"
+
+
+def write_notes(folder: Path, decoded: Decoded, size: tuple[int, int]) -> None:
+    """Write all but the pixels of what was decoded to a height and width."""
+    for name, split in decoded.splits.items():
+        split.targets.tofile(folder / f"{name}.targets")
+    notes = {
+        "labels": decoded.labels,
+        "splits": list(decoded.splits),
+        "size": size,
+        "checksum": decoded.checksum,
+        "problems": [asdict(problem) for problem in decoded.problems],
+        "facts": asdict(decoded.facts) if decoded.facts else None,
+    }
     (folder / _NOTES).write_text(json.dumps(notes), encoding="utf-8")
 
 
@@ -66,13 +91,20 @@ def read(folder: Path) -> Decoded | None:
         splits = {}
         whole = sum((folder / f"{name}.pixels").stat().st_size for name in notes["splits"])
         for name in notes["splits"]:
-            targets = np.fromfile(folder / f"{name}.labels", np.int64)
+            targets = np.fromfile(folder / f"{name}.targets", np.int64)
             shape = (len(targets), *notes["size"], 3)
             mapped = np.memmap(folder / f"{name}.pixels", np.uint8, "r", shape=shape)
             if mapped.nbytes != (folder / f"{name}.pixels").stat().st_size:
                 return None
             splits[name] = Split(mapped if whole > memory.limit() else np.array(mapped), targets)
-        return Decoded(tuple(notes["labels"]), splits, tuple(notes["skipped"]))
+        facts = notes["facts"]
+        return Decoded(
+            labels=tuple(notes["labels"]),
+            splits=splits,
+            checksum=notes["checksum"],
+            problems=_problems(notes["problems"]),
+            facts=facts and Facts(facts["formats"], *(tuple(facts[key]) for key in ("smallest", "median", "largest"))),
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None  # absent, or damaged: decoded anew and written over
 
@@ -84,6 +116,35 @@ def write(folder: Path, decoded: Decoded) -> None:
         with staged(folder) as new:
             for name, split in decoded.splits.items():
                 split.images.tofile(new / f"{name}.pixels")
-            write_notes(new, decoded, size, {name: split.targets.tolist() for name, split in decoded.splits.items()})
+            write_notes(new, decoded, (size[0], size[1]))
     except OSError:
         return  # the cache only saves time: on a full or read-only disk the next run decodes again
+
+
+def read_contents(file_checksum: str) -> Contents | None:
+    """What the archive of that checksum holds; None where that is not known."""
+    try:
+        found = json.loads(_contents(file_checksum).read_text(encoding="utf-8"))
+        height, width = found["own_size"]
+        return Contents(found["key"], (height, width), tuple(found["notes"]), _problems(found["problems"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_contents(file_checksum: str, contents: Contents) -> None:
+    """Remember what an archive holds, where the disk takes it."""
+    path = _contents(file_checksum)
+    try:
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=_STAGED, delete=False) as file:
+            json.dump(asdict(contents), file)
+        os.replace(file.name, path)
+    except OSError:
+        return  # the archive is read again the next time
+
+
+def _contents(file_checksum: str) -> Path:
+    return home() / f"{file_checksum[:32]}-contents-{FORMAT}.json"
+
+
+def _problems(found: list[dict[str, Any]]) -> tuple[Problem, ...]:
+    return tuple(Problem(one["kind"], one["message"], tuple(one["files"])) for one in found)

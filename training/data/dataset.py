@@ -1,14 +1,13 @@
 """Labelled images from wherever they are, as arrays with a fixed split.
 
-Four kinds of source: `cifar10` (Keras downloads it), an image folder, an archive of one, a NumPy file. An image folder
-holds one folder a class, either at its top or below `train/`, with an optional `validation/` (or `val/`, `valid/`) and
-`test/` beside it. Whatever the source, every image goes through `contract.preprocessing`, as it will in service.
+Sources: `cifar10` (Keras downloads it), an image folder, an archive of one, a table of labels (.csv) beside images, a
+NumPy file. `training.data.layout` says which folders are classes and splits. Whatever the source, every image goes
+through `contract.preprocessing`, as it will in service.
 """
 
 from __future__ import annotations
 
 import os
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -19,13 +18,15 @@ import numpy.typing as npt
 from contract import preprocessing
 from contract.card import Card, Data
 from contract.errors import DataError, UsageError
-from training.data import sources
-from training.data.decode import Progress, resized
+from training.data import arrays, folders
+from training.data.decode import Progress, Size, resized
 from training.data.split import Decoded, Split
+from training.data.summary import Summary, faulty_name, summarise
 
 VALIDATION_FRACTION: Final = 0.1
 LEAST_FOR_TEST: Final = 20
 """Where each class has so many training images and there is no test split, a part of them is kept for testing."""
+_SKIPPED: Final = ("unreadable", "no_class", "outside_splits")
 _SPLIT_SEED: Final = 20180521
 """The validation split is the same for every run on the same data, whatever the run's own seed."""
 
@@ -39,10 +40,11 @@ class Dataset:
         labels: the class names, in the order of the indices.
         train, validation, test: the splits; `test` is None where the source has none and too few images for one.
         resize_mode: how images took the shape they have.
-        checksum: SHA-256 of the source (see `load`).
+        checksum: SHA-256 of what is used (see `load`).
         held_out: the shares of the training images that became the validation and the test split; 0 for a split that
             the source has itself, or that there is not.
-        skipped: images that could not be read, or stand in no split's folder, as `name: why`.
+        file_checksum: SHA-256 of the file that the images are from; empty for a folder.
+        summary: what the source has, and what is wrong with it; None where the images are from nowhere.
     """
 
     name: str
@@ -53,7 +55,14 @@ class Dataset:
     resize_mode: preprocessing.ResizeMode
     checksum: str
     held_out: tuple[float, float] = (0.0, 0.0)
-    skipped: tuple[str, ...] = ()
+    file_checksum: str = ""
+    summary: Summary | None = None
+
+    @property
+    def skipped(self) -> int:
+        """How many images were left out: unreadable, in no class, or beside the splits."""
+        problems = self.summary.problems if self.summary else ()
+        return sum(len(problem.files) for problem in problems if problem.kind in _SKIPPED)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -69,14 +78,14 @@ class Dataset:
             validation=len(self.validation),
             test=len(self.test) if self.test else 0,
             held_out=self.held_out,
-            skipped=len(self.skipped),
+            skipped=self.skipped,
         )
 
 
 def load(
     where: str,
     *,
-    size: tuple[int, int] | None = None,
+    size: Size = None,
     resize_mode: preprocessing.ResizeMode = "crop",
     labels: tuple[str, ...] | None = None,
     validation_fraction: float = VALIDATION_FRACTION,
@@ -86,44 +95,58 @@ def load(
     """Load labelled images.
 
     Args:
-        where: `cifar10`, a folder, an archive (.zip, .tar, .tar.gz, .tar.xz ...) or a file .npz with `x_train` uint8
-            (N, H, W, 3), `y_train` (N,), and optionally `x_validation`, `x_test`, ... and `labels`.
-        size: height and width to bring images to; by default the images' own where they all have the same,
-            else the median of their shorter sides, 224 at most.
+        where: `cifar10`, a folder, an archive (.zip, .tar, .tar.gz, .tar.xz ...), a table of labels (.csv), or a file
+            .npz (see `training.data.arrays.from_npz`).
+        size: height and width to bring images to, or a function that tells these from the images' own; by default the
+            images' own where they all have the same, else the median of their shorter sides, 224 at most.
         resize_mode: how an image of another shape takes that size.
-        labels: the classes and their order, where they are given by a model; by default the sorted folder names.
+        labels: the classes and their order, where they are given by a model; by default the folder names, 2 before 10.
         validation_fraction: how much of the training images of each class is held out, unless the source has a
             validation split of its own. The choice is fixed: the same data are always split the same way.
         test_fraction: the same for a test split, so that what is reported is not from images that choices were made
             by; as large as `validation_fraction` where None, if each class has `LEAST_FOR_TEST` images.
         progress: called while images are decoded.
 
-    The checksum is that of the archive or file; for a folder, that of the names, sizes and contents in it.
+    The checksum is that of the images that are used, with their splits, classes and names: alike for a folder and an
+    archive of it, whatever stands beside them.
 
     Raises:
         UsageError: there is no such source, or it is of no known kind.
-        DataError: one class, an empty class, no readable image, a path that climbs out of the archive, ...
+        DataError: folders that can be read in more than one way, one class, no readable image, a path that climbs out
+            of the archive, ...
     """
-    path = Path(where)
-    if where == "cifar10" and not path.exists():
-        name, checksum, decoded = "cifar10", *sources.keras_cifar10()
-        if size is not None:
-            decoded = resized(decoded, size, resize_mode)
-    elif not path.exists():
-        raise UsageError(f"there are no data at {where!r}: give cifar10, a folder, an archive or a .npz file")
-    elif path.suffix == ".npz":
-        name, checksum, decoded = path.stem, sources.sha256(path), sources.from_npz(path)
-        if size is not None:
-            decoded = resized(decoded, size, resize_mode)
-    else:
-        name = Path(os.path.abspath(path)).name.split(".")[0]
-        checksum, decoded = sources.from_images(path, size, resize_mode, progress)
-    decoded = _named(decoded, where, labels)
+    name, decoded = read(where, size=size, resize_mode=resize_mode, labels=labels, progress=progress)
+    summary = summarise(name, decoded)
     if labels is None:
-        _check(decoded, where)
-    name = name.encode(errors="replace").decode()  # it is for the card; names of files are any bytes
-    data = _split(name, checksum, decoded, resize_mode, validation_fraction, test_fraction)
+        _check(summary, where)
+    data = _split(name, decoded, resize_mode, validation_fraction, test_fraction)
+    data = replace(data, summary=summary)
     return data if labels is None else _relabelled(data, where, labels)
+
+
+def read(
+    where: str,
+    *,
+    size: Size = None,
+    resize_mode: preprocessing.ResizeMode = "crop",
+    labels: tuple[str, ...] | None = None,
+    progress: Progress = lambda done, total: None,
+) -> tuple[str, Decoded]:
+    """All images of a source as it has them, and a name for it; arguments and errors are those of `load`."""
+    path = Path(where)
+    name = Path(os.path.abspath(path)).name.split(".")[0]
+    if where == "cifar10" and not path.exists():
+        name, decoded = "cifar10", resized(arrays.keras_cifar10(), size, resize_mode)
+    elif not path.exists():
+        raise UsageError(f"there are no data at {where!r}: give cifar10, a folder, an archive, a .npz or a .csv file")
+    elif path.suffix == ".npz" and path.is_file():
+        decoded = resized(arrays.from_npz(path, labels), size, resize_mode)
+    else:
+        decoded = folders.load(path, size, resize_mode, progress)
+    fault = faulty_name(decoded.labels)
+    if fault:
+        raise DataError(f"{where}: {fault}")
+    return name.encode(errors="replace").decode(), decoded  # it is for the card; names of files are any bytes
 
 
 def load_for(
@@ -178,17 +201,8 @@ def choose(data: Dataset, name: str | None, card: Card) -> tuple[str, Split]:
 
 def trained_on(card: Card, data: Dataset) -> bool:
     """Whether these are the data that a card's bundle was trained on."""
-    return card.data.checksum == f"sha256:{data.checksum}"
-
-
-def _named(decoded: Decoded, where: str, labels: tuple[str, ...] | None) -> Decoded:
-    """With names for classes that had numbers only."""
-    if decoded.labels:
-        return decoded
-    count = 1 + max(int(split.targets.max(initial=0)) for split in decoded.splits.values())
-    if labels is not None and count > len(labels):
-        raise DataError(f"{where} has {count} classes, the model {len(labels)}")
-    return replace(decoded, labels=labels or tuple(f"class {index}" for index in range(count)))
+    checksums = {data.checksum, data.file_checksum or data.checksum}  # older cards have that of the file
+    return card.data.checksum in {f"sha256:{checksum}" for checksum in checksums}
 
 
 def _relabelled(data: Dataset, where: str, labels: tuple[str, ...]) -> Dataset:
@@ -205,28 +219,15 @@ def _relabelled(data: Dataset, where: str, labels: tuple[str, ...]) -> Dataset:
     return replace(data, labels=labels, train=turned(data.train), validation=turned(data.validation), test=test)
 
 
-def _check(decoded: Decoded, where: str) -> None:
+def _check(summary: Summary, where: str) -> None:
     """Raise `DataError` where there is nothing to be learnt."""
-    times = Counter(decoded.labels)
-    for label in decoded.labels:
-        if not label or times[label] > 1 or not label.isprintable():
-            raise DataError(f"{where}: {label!r} cannot name a class: names must differ, and be text")
-    sizes = {name: split.images.shape[1:3] for name, split in decoded.splits.items()}
-    if len(set(sizes.values())) > 1:
-        raise DataError(f"{where}: the splits' images differ in size ({sizes}): give a --size")
-    if len(decoded.labels) < 2:
-        raise DataError(f"{where} has one class only, {decoded.labels[0]!r}: two or more are needed to tell apart")
-    if "train" not in decoded.splits:
-        raise DataError(f"{where} has no training images: expected train/<class>/*.jpg, or x_train in a .npz file")
-    counts = np.bincount(decoded.splits["train"].targets, minlength=len(decoded.labels))
-    for label, count in zip(decoded.labels, counts, strict=True):
-        if count < 2:
-            raise DataError(f"{where}: class {label!r} has {count} readable training images; it needs two or more")
+    problem = summary.fatal()
+    if problem:
+        raise DataError(f"{where}: {problem.message}")
 
 
 def _split(
     name: str,
-    checksum: str,
     decoded: Decoded,
     resize_mode: preprocessing.ResizeMode,
     fraction: float,
@@ -254,9 +255,9 @@ def _split(
         validation=splits["validation"],
         test=splits["test"] if len(splits.get("test", ())) else None,
         resize_mode=resize_mode,
-        checksum=checksum,
+        checksum=decoded.checksum,
         held_out=shares,
-        skipped=decoded.skipped,
+        file_checksum=decoded.file_checksum,
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contract import preprocessing
+from training.data.problems import Problem
 
 
 class Rows:
@@ -74,9 +75,36 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What the encoded images were like: how many of each format, and sizes as (height, width) in pixels.
+
+    The median is that of heights and of widths; upright, as their EXIF orientation turns them.
+    """
+
+    formats: dict[str, int]
+    smallest: tuple[int, int]
+    median: tuple[int, int]
+    largest: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class Decoded:
-    """All images of a source, before the validation split is held out; `labels` is empty where it names none."""
+    """All images of a source, before the validation split is held out.
+
+    Attributes:
+        labels: the class names, in the order of the targets.
+        splits: by `train`, `validation` and `test`, as far as the source has them.
+        checksum: SHA-256 of the names, classes and bytes of the images that are used.
+        file_checksum: SHA-256 of the file that they are from; empty for a folder.
+        notes: what was understood of the source, one line each.
+        problems: what was left out, and what else is odd.
+        facts: of the files, where there were any.
+    """
 
     labels: tuple[str, ...]
     splits: dict[str, Split]
-    skipped: tuple[str, ...]
+    checksum: str
+    file_checksum: str = ""
+    notes: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    facts: Facts | None = None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import shutil
@@ -20,7 +21,7 @@ from contract.errors import DataError, UsageError
 from tests.support.decoding import Target
 from tests.support.images import class_folder, image
 from tests.support.models import COLOURS
-from training.data import dataset, memory, sources
+from training.data import arrays, dataset, memory
 from training.data.split import Rows, Split
 
 
@@ -64,21 +65,131 @@ def test_a_folder(folder: Path) -> None:
 
 
 def test_archives_hold_what_their_folder_holds(folder: Path, tmp_path: Path) -> None:
+    """The same data: the same checksum, and the same images held out."""
     whole = dataset.load(str(folder))
     for path in (
         zipped(folder, tmp_path / "a.zip"),
         tarred(folder, tmp_path / "b.tar"),
         tarred(folder, tmp_path / "c.tar.xz"),
     ):
-        found = dataset.load(str(path))
-        assert found.labels == whole.labels
-        assert found.name == path.name.split(".")[0]
-        for split in ("train", "validation", "test"):
-            left, right = getattr(found, split), getattr(whole, split)
-            assert len(left) == len(right)
-            if split == "test":  # which of the others are held out hangs on their order, and an archive keeps its own
-                assert sorted(x.tobytes() for x in left.images) == sorted(x.tobytes() for x in right.images)
-            assert np.array_equal(np.bincount(left.targets), np.bincount(right.targets))
+        for _ in range(2):  # the second time, the archive is not unpacked
+            found = dataset.load(str(path))
+            assert found.labels == whole.labels
+            assert found.name == path.name.split(".")[0]
+            assert found.checksum == whole.checksum
+            for split in ("train", "validation", "test"):
+                assert same(getattr(found, split), getattr(whole, split))
+
+
+def test_what_is_known_of_an_archive_is_not_read_from_it_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "train" / "grey").mkdir()
+    path = tarred(folder, tmp_path / "a.tar")
+    whole = dataset.load(str(path))
+    monkeypatch.setattr(tarfile, "open", lambda *_, **__: pytest.fail("it was opened"))
+    again = dataset.load(str(path))
+    assert same(again.train, whole.train)
+    assert problems(again) == problems(whole) == {"empty_class": ("colours/train/grey",)}
+
+
+def test_the_checksum_is_of_what_is_used(folder: Path, tmp_path: Path) -> None:
+    whole = dataset.load(str(folder))
+    for name in (".DS_Store", "train/.DS_Store", "train/red/._0.png", "train/red/Thumbs.db", "notes.txt"):
+        (folder / name).write_bytes(b"beside")
+    (folder / "train" / "red" / "broken.png").write_bytes(b"no image")
+    (folder / "lost+found").mkdir()
+    assert dataset.load(str(folder)).checksum == whole.checksum
+    os.rename(folder / "train", folder / "Training")
+    assert dataset.load(str(folder)).checksum == whole.checksum
+    wrapped = tmp_path / "outer" / "inner"
+    shutil.copytree(folder, wrapped)
+    assert dataset.load(str(wrapped.parent)).checksum == whole.checksum
+    os.rename(folder / "Training" / "red" / "0.png", folder / "Training" / "green" / "red.png")
+    assert dataset.load(str(folder)).checksum != whole.checksum
+
+
+def test_older_cards_name_the_archive(folder: Path, tmp_path: Path) -> None:
+    path = zipped(folder, tmp_path / "a.zip")
+    found = dataset.load(str(path))
+    assert dataset.trained_on(card(found), found)
+    assert dataset.trained_on(card(found, checksum=f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"), found)
+    assert not dataset.trained_on(card(found, checksum="sha256:"), dataset.load(str(folder)))
+
+
+def test_labels_may_stand_in_a_table(folder: Path, tmp_path: Path) -> None:
+    """The table itself is given, or the folder that it stands in; loose images, and those in folders of no meaning."""
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    rows = []
+    for file in sorted((folder / "train").rglob("*.png")):
+        shutil.copy(file, flat / f"{file.parent.name}-{file.name}")
+        rows.append(f"{file.parent.name}-{file.name},{file.parent.name}")
+    (flat / "labels.csv").write_text("file,label\n" + "\n".join(rows[:-1]))
+    for where in (flat, flat / "labels.csv"):
+        found = dataset.load(str(where))
+        assert found.labels == tuple(sorted(COLOURS))
+        assert len(found.train) + len(found.validation) == 35
+        assert problems(found)["no_class"] == (rows[-1].split(",")[0],)
+        names = [found.labels[target] for target in found.train.targets]
+        assert names == [COLOURS[int(one.mean((0, 1)).argmax())] for one in found.train.images]
+
+
+def test_a_table_that_contradicts_the_folders_is_refused(folder: Path) -> None:
+    (folder / "labels.csv").write_text("file,label\ntrain/red/0.png,blue\ntrain/red/1.png,red\n")
+    with pytest.raises(DataError, match=r"do not agree on the class of train/red/0.png \(blue, or red\)"):
+        dataset.load(str(folder))
+    (folder / "labels.csv").write_text("file,label\ntrain/red/0.png,red\ntrain/red/1.png,red\n")
+    found = dataset.load(str(folder))
+    assert found.summary is not None
+    assert found.summary.notes == ("the classes are the folders; labels.csv says the same",)
+
+
+def test_numbered_classes_agree_between_a_folder_and_arrays(tmp_path: Path) -> None:
+    """Class 10 stands behind 9, so that the numbers of a NumPy file mean the same as the folders' names."""
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (48, 8, 8, 3), np.uint8), np.arange(48) % 12
+    for at, (one, label) in enumerate(zip(x, y, strict=True)):
+        (tmp_path / "numbers" / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(one).save(tmp_path / "numbers" / str(label) / f"{at:02}.png")
+    np.savez(tmp_path / "numbers.npz", x_train=x, y_train=y)
+    folder = dataset.load(str(tmp_path / "numbers"))
+    assert folder.labels == tuple(map(str, range(12)))
+    arrays = dataset.load_for(card(folder), str(tmp_path / "numbers.npz"))
+    by_image = {one.tobytes(): int(target) for one, target in zip(x, y, strict=True)}
+    for data in (folder, arrays):
+        for split in (data.train, data.validation):
+            assert [by_image[one.tobytes()] for one in split.images] == split.targets.tolist()
+
+
+def test_images_that_are_there_twice_are_named(folder: Path) -> None:
+    shutil.copy(folder / "train" / "red" / "0.png", folder / "test" / "red" / "copy.png")
+    shutil.copy(folder / "train" / "red" / "1.png", folder / "train" / "blue" / "copy.png")
+    shutil.copy(folder / "train" / "red" / "2.png", folder / "train" / "red" / "copy.png")
+    found = problems(dataset.load(str(folder)))
+    assert found["duplicates_across_splits"] == ("train/red/0.png", "test/red/copy.png")
+    assert set(found["duplicates_across_classes"]) == {"train/red/1.png", "train/blue/copy.png"}
+    assert set(found["duplicates"]) == {"train/red/2.png", "train/red/copy.png"}
+
+
+def test_the_size_is_that_of_upright_images(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        for at in range(3):
+            Image.new("RGB", (96, 64)).save(tmp_path / label / f"{at}.jpg", exif=exif)
+    found = dataset.load(str(tmp_path))
+    assert found.size == (96, 64)
+    assert found.summary is not None
+    assert found.summary.facts is not None
+    assert found.summary.facts.largest == (96, 64)
+
+
+def test_a_size_may_be_told_from_the_images_own(folder: Path, tmp_path: Path) -> None:
+    for where in (folder, zipped(folder, tmp_path / "a.zip")):
+        for _ in range(2):
+            assert dataset.load(str(where), size=lambda own: (own[0] * 2, own[1] // 2)).size == (32, 8)
 
 
 def test_class_folders_at_the_top(folder: Path) -> None:
@@ -120,7 +231,7 @@ def test_cifar10_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     y = np.arange(40)[:, None] % 10
     monkeypatch.setattr(cifar10, "load_data", lambda: ((x, y), (x[:10], y[:10])))
     found = dataset.load("cifar10")
-    assert found.labels == sources.CIFAR10
+    assert found.labels == arrays.CIFAR10
     assert (len(found.train), len(found.validation), found.test and len(found.test)) == (30, 10, 10)
 
     def fail() -> None:
@@ -175,14 +286,19 @@ def test_training_decodes_as_serving_does(tmp_path: Path) -> None:
     from service.observability.metrics import Metrics
 
     kinds = [("JPEG", "RGB"), ("JPEG", "CMYK"), ("JPEG", "L"), ("PNG", "P"), ("PNG", "RGBA"), ("WEBP", "RGB")]
+    kinds += [("AVIF", "RGB"), ("TIFF", "F"), ("PNG", "I;16"), ("TIFF", "I;16"), ("GIF", "P"), ("BMP", "RGB")]
     rng = np.random.default_rng(0)
     sent: dict[str, list[bytes]] = {"a": [], "b": []}
     for label, some in sent.items():
         (tmp_path / "golden" / label).mkdir(parents=True)
         for i, (kind, mode) in enumerate(kinds):
-            made = Image.fromarray(rng.integers(0, 256, (37 + i, 53, 3), dtype=np.uint8)).convert(mode)
+            made = Image.fromarray(rng.integers(0, 256, (37 + i, 53, 3), dtype=np.uint8))
+            if mode == "I;16":
+                made = Image.fromarray(rng.integers(0, 4096, (37 + i, 53), dtype=np.uint16))
+            exif = Image.Exif()
+            exif[0x0112] = 1 + i % 8
             out = io.BytesIO()
-            made.save(out, kind)
+            (made if mode == "I;16" else made.convert(mode)).save(out, kind, exif=exif)
             some.append(out.getvalue())
             (tmp_path / "golden" / label / f"{i}.{kind.lower()}").write_bytes(out.getvalue())
     for resize_mode in preprocessing.RESIZE_MODES:
@@ -196,14 +312,37 @@ def test_training_decodes_as_serving_does(tmp_path: Path) -> None:
         assert served == trained
 
 
+def problems(of: dataset.Dataset) -> dict[str, tuple[str, ...]]:
+    """The files that each kind of problem is about."""
+    assert of.summary is not None
+    found: dict[str, tuple[str, ...]] = {}
+    for problem in of.summary.problems:
+        found[problem.kind] = (*found.get(problem.kind, ()), *problem.files)
+    return found
+
+
 def test_unreadable_images_are_named_and_skipped(folder: Path) -> None:
     (folder / "train" / "red" / "bad.png").write_bytes(b"text")
     (folder / "train" / "red" / "cut.jpg").write_bytes(image("red", (64, 64), "JPEG")[:640])
-    found = dataset.load(str(folder))
-    assert len(found.skipped) == 2
-    assert "bad.png" in found.skipped[0]
-    assert len(found.train) + len(found.validation) == 36
-    assert dataset.load(str(folder)).skipped == found.skipped  # from the cache, too
+    (folder / "train" / "red" / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    for _ in range(2):  # from the cache, too
+        found = dataset.load(str(folder))
+        assert found.skipped == 3
+        names = [f"train/red/{name}" for name in ("bad.png", "cut.jpg", "phone.heic")]
+        assert sorted(problems(found)["unreadable"]) == names
+        assert any("convert it to JPEG" in problem.message for problem in found.summary.problems)  # type: ignore[union-attr]
+        assert len(found.train) + len(found.validation) == 36
+
+
+def test_a_class_of_which_nothing_can_be_read_is_left_out(folder: Path) -> None:
+    for file in folder.rglob("red/*.png"):
+        file.write_bytes(b"damaged")
+    for _ in range(2):
+        found = dataset.load(str(folder))
+        assert found.labels == ("blue", "green")
+        assert problems(found)["empty_class"] == ("red",)
+        names = [found.labels[target] for target in found.train.targets]
+        assert names == [COLOURS[int(image.mean((0, 1)).argmax())] for image in found.train.images]
 
 
 def test_images_beside_the_splits_are_named_and_skipped(folder: Path) -> None:
@@ -212,9 +351,17 @@ def test_images_beside_the_splits_are_named_and_skipped(folder: Path) -> None:
     (folder / "violet" / "lost.png").write_bytes(image("red"))
     found = dataset.load(str(folder))
     assert "violet" not in found.labels
-    assert found.skipped == (
-        "violet/lost.png: it is in no split's folder, and there is a train/: move its class in there",
-    )
+    assert problems(found) == {"outside_splits": ("violet/lost.png",)}
+
+
+def test_an_empty_class_is_left_out_whatever_the_cache_has(folder: Path) -> None:
+    whole = dataset.load(str(folder))
+    (folder / "train" / "grey").mkdir()
+    for _ in range(2):
+        found = dataset.load(str(folder))
+        assert found.labels == whole.labels
+        assert found.checksum == whole.checksum
+        assert problems(found)["empty_class"] == ("train/grey",)
 
 
 def test_labels_of_a_model_set_the_order(folder: Path) -> None:
@@ -289,10 +436,8 @@ def bad(tmp_path: Path, name: str) -> str:
         (root / "only").mkdir()
         for i in range(3):
             (root / "only" / f"{i}.png").write_bytes(image())
-    if name in ("empty class", "all unreadable", "lonely"):
+    if name in ("all unreadable", "lonely"):
         class_folder(root)
-    if name == "empty class":
-        (root / "train" / "grey").mkdir()
     if name == "all unreadable":
         for file in root.rglob("*.png"):
             file.write_bytes(b"x")
@@ -359,6 +504,9 @@ def bad(tmp_path: Path, name: str) -> str:
                 packed.writestr("x_train.npy", inside.replace(shape, other))
         return str(path)
     if name == "other npz":
+        np.savez(root / "a.npz", means=np.zeros(3))
+        return str(root / "a.npz")
+    if name == "no labels":
         np.savez(root / "a.npz", images=np.zeros(3))
         return str(root / "a.npz")
     return str(root)
@@ -397,7 +545,7 @@ def test_what_is_no_file_is_named_or_passed_over(folder: Path) -> None:
     (folder / "train" / "red" / "round.png").symlink_to("round.png")
     found = dataset.load(str(folder))
     assert len(found.train) + len(found.validation) == 36
-    assert len(found.skipped) == 2
+    assert set(problems(found)["unreadable"]) == {"train/red/gone.png", "train/red/round.png"}
 
 
 def test_backslashes_in_a_zip_part_folders(folder: Path, tmp_path: Path) -> None:
@@ -433,8 +581,8 @@ def test_more_than_memory_holds_streams_from_disk(
         assert kinds == [Rows, Rows, np.memmap]
         for split in ("train", "validation", "test"):
             assert same(getattr(streamed, split), getattr(whole, split))
-        assert (streamed.size, streamed.labels, streamed.skipped) == (whole.size, whole.labels, whole.skipped)
-        assert len(streamed.skipped) == 1
+        assert (streamed.size, streamed.labels, problems(streamed)) == (whole.size, whole.labels, problems(whole))
+        assert streamed.skipped == 1
         some = np.array([3, 1, 2])
         assert np.array_equal(streamed.train.images[some], whole.train.images[some])
         assert np.array_equal(streamed.train.images[2:5], whole.train.images[2:5])
@@ -493,9 +641,8 @@ def test_a_tar_that_is_damaged_is_not_taken_for_a_shorter_one(folder: Path, tmp_
     [
         ("absent", UsageError, "there are no data"),
         ("text", UsageError, "of no known kind"),
-        ("empty folder", DataError, "no images in class folders"),
+        ("empty folder", DataError, "there are no images: expected train/<class>"),
         ("one class", DataError, "one class only, 'only'"),
-        ("empty class", DataError, "class 'grey' is empty"),
         ("all unreadable", DataError, "none of the 48 images"),
         ("lonely", DataError, "class 'red' has 1 readable"),
         ("climbing zip", DataError, "climbs out"),
@@ -512,6 +659,7 @@ def test_a_tar_that_is_damaged_is_not_taken_for_a_shorter_one(folder: Path, tmp_
         ("open npz", DataError, "not a NumPy archive"),
         ("garbled npz", DataError, "not a NumPy archive"),
         ("other npz", DataError, "has no x_train"),
+        ("no labels", DataError, "labels of images must hold"),
         ("empty npz", DataError, "not a NumPy archive"),
         ("npy as npz", DataError, "holds one array"),
         ("pickles", DataError, "Python objects"),

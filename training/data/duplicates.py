@@ -1,0 +1,44 @@
+"""Images that are there more than once, byte for byte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from training.data.names import SPLITS, natural
+from training.data.problems import Problem, named
+
+
+class Copy(NamedTuple):
+    """An image: its name for people, its split, its class, and its SHA-256 (empty where it could not be read)."""
+
+    name: str
+    split: str
+    label: str
+    digest: str
+
+
+def find(images: Iterable[Copy]) -> list[Problem]:
+    """The images that are in two splits, in two classes, or twice in one class of one split."""
+    by_digest: dict[str, list[Copy]] = {}
+    for image in images:
+        if image.digest:
+            by_digest.setdefault(image.digest, []).append(image)
+    found: list[Problem] = []
+    for copies in by_digest.values():
+        if len(copies) < 2:
+            continue
+        copies.sort(key=lambda image: SPLITS.index(image.split))
+        names = tuple(image.name for image in copies)
+        splits = sorted({image.split for image in copies}, key=SPLITS.index)
+        labels = sorted({image.label for image in copies}, key=natural)
+        if len(splits) > 1:
+            text = f"the same image is in {' and '.join(splits)}: {named(names)}"
+            found.append(Problem("duplicates_across_splits", text, names))
+        if len(labels) > 1:
+            text = f"the same image is in {' and '.join(map(repr, labels))}: {named(names)}"
+            found.append(Problem("duplicates_across_classes", text, names))
+        if len(splits) == len(labels) == 1:
+            text = f"the same image is there {len(copies)} times: {named(names)}"
+            found.append(Problem("duplicates", text, names))
+    return found

@@ -1,0 +1,130 @@
+"""Labelled images from a folder or an archive: list, lay out, hash, and decode or take from the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from contract import preprocessing
+from contract.errors import DataError, ImageError
+from training.data import cache, duplicates, layout, sources, tables
+from training.data.decode import Item, Progress, Size, checksum, chosen_size, decode, in_order, own_size
+from training.data.duplicates import Copy
+from training.data.layout import Layout, Place
+from training.data.listing import TABLES, Listing
+from training.data.names import natural
+from training.data.split import Decoded
+
+_LARGEST_TABLE: Final = 64 * 2**20
+"""In bytes: a larger file is no table of labels."""
+
+
+def load(path: Path, size: Size, resize_mode: preprocessing.ResizeMode, progress: Progress) -> Decoded:
+    """Labelled images of a folder, an archive of one, or a table of labels and the images beside it.
+
+    Args:
+        path: the folder, archive or table (.csv, .tsv).
+        size, resize_mode: how images are brought to one shape; see `training.data.dataset.load`.
+        progress: called while images are decoded.
+
+    Raises:
+        UsageError: it is none of these.
+        DataError: there are no images, or the folders can be read in more than one way.
+    """
+    file_checksum = sources.sha256(path) if sources.is_archive(path) and path.is_file() else ""
+    known = cache.read_contents(file_checksum) if file_checksum else None
+    decoded = None
+    if known:
+        decoded = cache.read(cache.images_folder(known.key, chosen_size(size, known.own_size), resize_mode))
+    if known is None or decoded is None:
+        table = path.name if path.suffix.lower() in TABLES else None
+        try:
+            with sources.opened(path.parent if table else path) as listing:
+                arranged = _arranged(listing, table)
+                items = _hashed(arranged.places, listing)
+                problems = (*listing.problems, *arranged.problems, *duplicates.find(map(_copy, items)))
+                known = cache.Contents(checksum(items), own_size(items), arranged.notes, problems)
+                wanted = chosen_size(size, known.own_size)
+                folder = cache.images_folder(known.key, wanted, resize_mode)
+                decoded = cache.read(folder) or decode(items, wanted, resize_mode, progress, folder)
+        except DataError as error:
+            raise DataError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
+        if file_checksum:
+            cache.write_contents(file_checksum, known)
+    return replace(
+        decoded,
+        file_checksum=file_checksum,
+        notes=known.notes,
+        problems=(*decoded.problems, *known.problems),
+    )
+
+
+def _arranged(listing: Listing, table: str | None) -> Layout:
+    """Which split and class each image is of: by folders, or by tables of labels."""
+    images = listing.names("image")
+    found = list(_tables(listing, images, table))
+    if table is not None:
+        if not found:
+            raise DataError(
+                f"{table} is no table of labels: expected a row an image, with its file and its label, and these "
+                "files beside it"
+            )
+        return tables.arrange(found, images)
+    try:
+        by_folder = layout.arrange(images, listing.names("folder"), listing.names("other", "table"))
+    except DataError:
+        if not found:
+            raise
+        return tables.arrange(found, images)
+    if not found:
+        return by_folder
+    if len({place.label for place in by_folder.places}) < 2:
+        return tables.arrange(found, images)
+    for one in found:
+        image = tables.disagreement(one, by_folder)
+        if image:
+            (said,) = {place.label for place in by_folder.places if place.name == image}
+            raise DataError(
+                f"{one.name} and the folders do not agree on the class of {image} "
+                f"({' or '.join(one.labels[image])}, or {said}): give {one.name} itself as --data, or move it elsewhere"
+            )
+    names = " and ".join(one.name for one in found)
+    return replace(by_folder, notes=(*by_folder.notes, f"the classes are the folders; {names} says the same"))
+
+
+def _tables(listing: Listing, images: list[str], chosen: str | None) -> Iterator[tables.Table]:
+    for entry in listing.entries:
+        is_asked = entry.name == chosen if chosen else "submission" not in entry.name.lower()
+        if entry.kind == "table" and is_asked:
+            try:
+                data = entry.read()
+            except (OSError, ImageError):
+                continue
+            read = tables.read(entry.name, data, images) if len(data) <= _LARGEST_TABLE else None
+            if read:
+                yield read
+
+
+def _hashed(places: Iterable[Place], listing: Listing) -> list[Item]:
+    """The images with their SHA-256, in an order that a folder and an archive of it share."""
+    entries = {entry.name: entry for entry in listing.entries}
+    ordered = sorted(places, key=lambda place: (place.split, natural(place.label), place.key.split("/"), place.name))
+
+    def hashed(place: Place) -> Item:
+        read = entries[place.name].read
+        try:
+            return Item(place, read, hashlib.sha256(read()).hexdigest())
+        except (OSError, ImageError):  # it is named as unreadable when it is decoded
+            return Item(place, read, "")
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(in_order(pool, hashed, ordered))
+
+
+def _copy(item: Item) -> Copy:
+    return Copy(item.place.name, item.place.split, item.place.label, item.digest)
