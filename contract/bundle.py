@@ -107,6 +107,10 @@ def read(folder: Path) -> Bundle:
         BundleNotFound: there is no such folder.
         BundleError: it holds no bundle, or the card cannot be read.
     """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:  # onnxruntime takes no other names
+        raise BundleError(f"the name of {folder} is not valid UTF-8: rename the folder") from None
     if not folder.is_dir():
         raise BundleNotFound(f"{folder} is not a folder: give the folder that holds {MODEL} and {CARD}")
     for name in (MODEL, CARD):

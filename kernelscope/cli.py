@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "serve": _Command("service.cli", "answer over HTTP what is in an image"),
     "predict": _Command("service.cli", "say what is in image files, without a server"),
     "train": _Command("training.cli", "labelled images in, a served model out", "[train]"),
+    "inspect": _Command("training.inspection", "say what is in labelled images, and what is wrong", "[train]"),
     "evaluate": _Command("training.cli", "score a model on labelled images", "[train]"),
     "compare": _Command("training.cli", "set two models side by side: accuracy, speed, size", "[train]"),
     "quantize": _Command("training.cli", "make a model's int8 form, smaller and faster", "[train]"),
