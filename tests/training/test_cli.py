@@ -218,7 +218,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(place: Path) -> None:
     [
         (["train", "--data", "colours", "--recipe", "slow"], 2, "choose fast, small, robust, best, seed, seed-plus"),
         (["train", "--data", "colours", "--name", "a/b"], 2, "cannot name a model"),
-        (["train", "--data", "colours/train/red"], 1, "no images in class folders"),
+        (["train", "--data", "colours/train/red"], 1, "stand in no class folders"),
         (["train", "--data", "colours", "--validation-fraction", "2"], 2, "between 0 and 1"),
         (["train", "--data", "colours", "--output", "colours/train/red/0.png", "--epochs", "1"], 1, "cannot write"),
         (["train", "--data", "colours", "--run", "colours/train/red/0.png", "--epochs", "1"], 1, "File exists"),
