@@ -108,8 +108,9 @@ class Registry:
         self._settings, self._metrics = settings, metrics
         self._trial, self._loading = trial, loading
         self._models: dict[str, _Model] = {}
-        for (name, version), refusal in (fatal or {}).items():
-            self._models.setdefault(name, _Model()).refused[version] = refusal
+        self._fatal = dict(fatal or {})
+        for (name, version), refusal in self._fatal.items():
+            self._model(name).refused[version] = refusal
         self._listing = Listing({}, {})
         self._default = ""
         self._changing = asyncio.Lock()
@@ -298,16 +299,23 @@ class Registry:
                 for number, digest in theirs.digests.items():
                     if number in model.loaded and model.loaded[number].digest == digest:
                         continue
-                    error = await self._try(name, number, None, digest)
-                    if error:
+                    # what has ended a process of this group while it was loaded is not tried once more
+                    if self._is_fatal(name, number) or await self._try(name, number, None, digest):
                         failed.append((name, number))
                 await self._retire(name, [number for number in model.loaded if number not in theirs.digests])
         return failed
 
     def lose(self, versions: list[tuple[str, int]]) -> None:
-        """Another process cannot load these any more: where a model has another version, that one is to answer."""
+        """Another process cannot load these any more: where a model has another version, that one is to answer.
+
+        Where the files have changed meanwhile, what they hold now is tried first.
+        """
         for name, number in versions:
-            self._model(name).lost.add(number)
+            model = self._model(name)
+            model.lost.add(number)
+            if number in model.loaded and not self._changed(name, number):
+                fingerprint = model.loaded[number].fingerprint
+                model.refused[number] = Refusal("another process of the group could not load it", fingerprint)
 
     def close(self) -> None:
         """Let go of every model; runs under way end first."""
@@ -371,9 +379,14 @@ class Registry:
             return False
         return refusal.fingerprint is None or refusal.fingerprint == self._listing.versions[name].get(number)
 
+    def _is_fatal(self, name: str, number: int) -> bool:
+        refusal = self._fatal.get((name, number))
+        there = self._listing.versions.get(name, {}).get(number)
+        return refusal is not None and refusal.fingerprint in (None, there)
+
     def _changed(self, name: str, number: int) -> bool:
         """Whether a loaded version's files are others now than when it was loaded."""
-        return self._model(name).loaded[number].fingerprint != self._listing.versions[name].get(number)
+        return self._model(name).loaded[number].fingerprint != self._listing.versions.get(name, {}).get(number)
 
     def _next(self, name: str) -> int | None:
         """The next version to load, if there is one."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import resource
 import sys
 from pathlib import Path
 from typing import Final
 
-from contract import bundle
+from contract import bundle, memory
 from contract.errors import BundleError, KernelscopeError
 from service.inference.refusal import how_it_ended
 from service.settings import Settings
@@ -23,14 +24,15 @@ _FIRST_TO_BE_KILLED: Final = "1000"
 
 
 async def try_to_load(candidate: bundle.Bundle, settings: Settings) -> None:
-    """Load and warm a bundle in a process of its own.
+    """Load and warm a bundle in a process of its own, and see that there is memory for it in all that serve.
 
     Args:
         candidate: the bundle.
         settings: how models run, and how long loading one may take.
 
     Raises:
-        BundleError: it cannot be loaded, takes longer than `settings.load_timeout`, or ends its process.
+        BundleError: it cannot be loaded, takes longer than `settings.load_timeout`, ends its process, or takes more
+            memory than there is.
     """
     arguments = json.dumps(
         [str(candidate.folder.absolute()), settings.threads, settings.providers, settings.max_batch_size]
@@ -57,6 +59,12 @@ async def try_to_load(candidate: bundle.Bundle, settings: Settings) -> None:
             await process.wait()
     if process.returncode:
         raise BundleError(said.decode().strip() or how_it_ended(candidate.model, process.returncode))
+    wanted, there = int(said) * settings.workers, memory.available()
+    if wanted > there:
+        raise BundleError(
+            f"{candidate.model} takes {int(said) / 1e6:,.0f} MB in each of {settings.workers} processes; "
+            f"{there / 1e6:,.0f} MB are free"
+        )
 
 
 def _main(arguments: str) -> int:
@@ -66,11 +74,18 @@ def _main(arguments: str) -> int:
         Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_BE_KILLED)
     folder, threads, providers, max_batch_size = json.loads(arguments)
     try:
+        before = _peak()
         Engine(bundle.read(Path(folder)), threads, providers).warm(max_batch_size)
     except KernelscopeError as error:
         print(error)
         return 1
+    print(_peak() - before)
     return 0
+
+
+def _peak() -> int:
+    """The most memory that this process has had, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 if __name__ == "__main__":

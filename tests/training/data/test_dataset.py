@@ -593,17 +593,6 @@ def test_more_than_memory_holds_streams_from_disk(
     assert np.array_equal(every.images[20], in_memory.images[20])
 
 
-def test_memory_is_what_the_system_and_the_container_have_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
-    whole = memory.limit()  # there are no such files: no limit
-    assert whole > 2**20
-    (tmp_path / "memory.current").write_text("400\n")
-    (tmp_path / "memory.max").write_text("1000\n")
-    assert memory.limit() == 150
-    (tmp_path / "memory.max").write_text("max\n")
-    assert memory.limit() == pytest.approx(whole, rel=0.5)
-
-
 def test_what_a_killed_process_left_in_the_cache_is_removed_in_time(folder: Path, tmp_path: Path) -> None:
     for name, age in (("old", 2 * 86400), ("new", 60)):
         left = tmp_path / "cache" / f"staged-{name}"
