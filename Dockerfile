@@ -59,7 +59,9 @@ VOLUME ["/models", "/runs"]
 CMD ["train", "--data", "/data", "--output", "/models", "--resume"]
 
 FROM user AS serve
-ENV KERNELSCOPE_HOST=0.0.0.0 KERNELSCOPE_PORT=8000 KERNELSCOPE_MODELS=/models
+# A load balancer has KERNELSCOPE_DRAIN_DELAY seconds from SIGTERM to send its requests elsewhere; how long an engine waits
+# before it kills follows from that: the delay, KERNELSCOPE_DRAIN_TIMEOUT, and five seconds.
+ENV KERNELSCOPE_HOST=0.0.0.0 KERNELSCOPE_PORT=8000 KERNELSCOPE_MODELS=/models KERNELSCOPE_DRAIN_DELAY=5
 COPY --from=serve-packages /opt/kernelscope /opt/kernelscope
 COPY --chown=10001:10001 models /models
 USER 10001:10001

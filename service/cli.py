@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 import glob
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
-from contract import files, formats, preprocessing, repository
+from contract import files, formats, repository
 from contract.errors import ImageError, UsageError
 
-_BATCH: Final = 64
+if TYPE_CHECKING:
+    from contract.preprocessing import Pixels
+    from service.classifier import Classifier, Prediction
+
+_FEW: Final = 64
+"""Images that need no progress bar."""
 
 
 def serve(arguments: list[str]) -> int:
@@ -82,34 +84,29 @@ def predict(arguments: list[str]) -> int:
     if chosen.top_k < 1:
         raise UsageError(f"--top-k is {chosen.top_k}; it must be 1 or more")
 
-    root = chosen.models or Path(os.environ.get("KERNELSCOPE_MODELS") or repository.shipped())
+    from service.classifier import Classifier, batches, models_folder
+
+    root = chosen.models or models_folder()
     name = chosen.model or repository.default(list(repository.models(root)))
-    of = repository.find(root, name, chosen.version)
+    bundle = repository.find(root, name, chosen.version)
     unlisted: list[OSError] = []
     paths = list(dict.fromkeys(_paths(chosen.images, unlisted.append)))
-
-    from service.inference.engine import Engine
-
-    engine = Engine(of)
-    engine.warm(1)
-    labels = of.card.labels
+    classifier = Classifier(bundle)
     failed = 0
-    with _Answers(as_json=chosen.json, total=len(paths)) as answers:
+    with _Answers(as_json=chosen.json, total=len(paths), top_k=chosen.top_k) as answers:
         for folder in unlisted:
             failed += 1
             answers.error(Path(folder.filename), folder.strerror or str(folder))
-        for start in range(0, len(paths), _BATCH):
-            some = paths[start : start + _BATCH]
-            read = [_read(path, of.card.height, of.card.width, of.card.resize_mode) for path in some]
+        for batch in batches(paths):
+            read = [_read(classifier, path) for path in batch]
             images = [pixels for pixels in read if not isinstance(pixels, str)]
-            found = iter(engine.run(np.stack(images)).tolist() if images else [])
-            for path, pixels in zip(some, read, strict=True):
+            predictions = iter(classifier.run(images) if images else ())
+            for path, pixels in zip(batch, read, strict=True):
                 if isinstance(pixels, str):
                     failed += 1
                     answers.error(path, pixels)
                 else:
-                    ranked = sorted(zip(labels, next(found), strict=True), key=lambda pair: -pair[1])
-                    answers.add(path, ranked[: chosen.top_k], unsure=ranked[0][1] < of.card.unsure_below)
+                    answers.add(path, next(predictions))
     return 1 if failed else 0
 
 
@@ -136,9 +133,10 @@ def _paths(words: list[str], on_error: Callable[[OSError], None]) -> Iterator[Pa
             yield from _paths(matched, on_error)
 
 
-def _read(path: Path, height: int, width: int, resize_mode: preprocessing.ResizeMode) -> preprocessing.Pixels | str:
+def _read(classifier: Classifier, path: Path) -> Pixels | str:
+    """An image as the model takes it, or why it cannot be read."""
     try:
-        return preprocessing.read(files.contents(path), height, width, resize_mode)
+        return classifier.read(files.contents(path))
     except ImageError as error:
         return str(error)
     except OSError as error:
@@ -148,14 +146,14 @@ def _read(path: Path, height: int, width: int, resize_mode: preprocessing.Resize
 class _Answers:
     """Prints answers as they come, as text or JSON lines; a bar on standard error while many are at work."""
 
-    def __init__(self, *, as_json: bool, total: int) -> None:
+    def __init__(self, *, as_json: bool, total: int, top_k: int) -> None:
         from rich.console import Console
         from rich.progress import Progress
 
-        self._as_json = as_json
+        self._as_json, self._top_k = as_json, top_k
         self._console = Console(highlight=False, soft_wrap=True)
         errors = Console(stderr=True)
-        self._progress = Progress(console=errors, transient=True, disable=not errors.is_terminal or total <= _BATCH)
+        self._progress = Progress(console=errors, transient=True, disable=not errors.is_terminal or total <= _FEW)
         self._task = self._progress.add_task("images", total=total)
 
     def __enter__(self) -> _Answers:
@@ -165,18 +163,19 @@ class _Answers:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def add(self, path: Path, top: list[tuple[str, float]], *, unsure: bool) -> None:
+    def add(self, path: Path, prediction: Prediction) -> None:
+        top = prediction.top[: self._top_k]
         answer = {
             "file": str(path),
-            "label": top[0][0],
-            "probability": round(top[0][1], 6),
-            "unsure": unsure,
-            "top": [{"label": label, "probability": round(probability, 6)} for label, probability in top],
+            "label": prediction.label,
+            "probability": round(prediction.probability, 6),
+            "unsure": prediction.unsure,
+            "top": [{"label": other.label, "probability": round(other.probability, 6)} for other in top],
         }
-        (best, sure), *others = top
-        rest = ", ".join(f"{label} {probability:.1%}" for label, probability in others)
-        colour, doubt = ("bold yellow", ", unsure") if unsure else ("bold green", "")
-        self._print(answer, f"{path}  ", (best, colour), f" {sure:.1%}{doubt}  ", (rest, "dim"))
+        rest = ", ".join(f"{other.label} {other.probability:.1%}" for other in top[1:])
+        colour, note = ("bold yellow", ", unsure") if prediction.unsure else ("bold green", "")
+        best = f" {prediction.probability:.1%}{note}  "
+        self._print(answer, f"{path}  ", (prediction.label, colour), best, (rest, "dim"))
 
     def error(self, path: Path, why: str) -> None:
         self._print({"file": str(path), "error": why}, f"{path}  ", ("not read:", "red"), f" {why}")

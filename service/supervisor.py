@@ -35,7 +35,7 @@ _RESTART_BACKOFF: Final = 1.0
 _LONGEST_BACKOFF: Final = 30.0
 _LIVED_SECONDS: Final = 60.0
 """A process that ends after this long is not one that ends again and again."""
-_DRAIN_GRACE: Final = 5.0
+DRAIN_GRACE: Final = 5.0
 """Seconds beyond the drain timeout after which a process is ended by force."""
 _HANG_SECONDS: Final = 20.0
 """A process whose event loop has not run for so long is ended by force, and replaced."""
@@ -218,7 +218,7 @@ class _Supervisor:
         self._socket.close()  # the processes have their own, and each takes what has connected before it closes that
         self._kill(signal.Signals(number))
         delay = 0.0 if number == signal.SIGINT else self._settings.drain_delay
-        until = time.monotonic() + delay + self._settings.drain_timeout + _DRAIN_GRACE
+        until = time.monotonic() + delay + self._settings.drain_timeout + DRAIN_GRACE
         while self._pids:
             found = self._next_signal(until)
             self._reap()
