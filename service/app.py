@@ -16,6 +16,7 @@ from contract.bundle import Bundle
 from contract.cpu import cores
 from contract.errors import KernelscopeError
 from contract.version import VERSION
+from service.explanation.explainer import Explainer
 from service.http import errors
 from service.http.access_log import AccessLog
 from service.http.auth import ApiKeys
@@ -27,7 +28,7 @@ from service.inference.trial import try_to_load
 from service.lifecycle import Lifecycle
 from service.observability import tracing
 from service.observability.metrics import Metrics
-from service.routes import health, metrics, models, open_inference, page, predict, tensorflow_serving
+from service.routes import explain, health, metrics, models, open_inference, page, predict, tensorflow_serving
 from service.settings import Settings
 from service.state import AppState
 from service.worker_group import WorkerGroup
@@ -58,7 +59,8 @@ def create_state(
     registry = Registry(settings, instruments, trial=trial, loading=link.loading, fatal=fatal)
     decoder = Decoder(instruments, threads=max(1, cores() // settings.workers), max_pixels=settings.max_pixels)
     group = WorkerGroup(link, lifecycle, registry, instruments)
-    return AppState(settings, instruments, lifecycle, registry, decoder, group)
+    explainer = Explainer(settings.explain_memory)
+    return AppState(settings, instruments, lifecycle, registry, decoder, group, explainer)
 
 
 def create_app(state: AppState) -> FastAPI:
@@ -74,6 +76,7 @@ def create_app(state: AppState) -> FastAPI:
             state.lifecycle.draining = True
             watch.cancel()
             state.group.close()
+            state.explainer.close()
             state.decoder.close()
             state.registry.close()
 
@@ -88,7 +91,7 @@ def create_app(state: AppState) -> FastAPI:
     )
     app.state.kernelscope = state
     app.router.routes.append(FastRoute("/predict", predict.predict))
-    for routes in (predict, health, metrics, models, open_inference, tensorflow_serving, page):
+    for routes in (predict, health, metrics, models, explain, open_inference, tensorflow_serving, page):
         app.include_router(routes.router)
     errors.install(app)
     if settings.api_keys:

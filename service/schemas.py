@@ -343,3 +343,17 @@ def described(model: Any) -> dict[str, Any]:
 
     found: dict[str, Any] = placed(schema)
     return found
+
+
+def form(file: dict[str, Any]) -> dict[str, Any]:
+    """The JSON Schema of a multipart form whose field `file` has that one."""
+    return {"type": "object", "properties": {"file": file}, "required": ["file"]}
+
+
+ONE_IMAGE: Final[dict[str, dict[str, Any]]] = {
+    "multipart/form-data": form(BINARY),
+    "application/json": described(ImageRequest),
+    "application/octet-stream": BINARY,
+    "image/*": BINARY,
+}
+"""The forms in which one image is sent."""

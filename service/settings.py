@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     timeout: float = Field(30.0, gt=0, le=3600, description="seconds that a request may take unless it says how long")
     max_body: int = Field(16 * 2**20, ge=1024, description="bytes of a request's body")
     max_pixels: int = Field(preprocessing.MAX_PIXELS, ge=1, description="width times height of an image")
+    explain_memory: int = Field(
+        1024, ge=256, description="megabytes that the process which explains answers may take; it starts when asked"
+    )
     max_images: int = Field(256, ge=1, description="images in one request to /predict/batch")
     api_keys: str = Field("", description="keys, separated by commas, of which a request must send one; none if empty")
     admin_key: str = Field("", description="key that loading and unloading models takes; refused if empty")

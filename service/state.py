@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
+from service.explanation.explainer import Explainer
 from service.http.context import context_of
 from service.inference.decoder import Decoder
 from service.inference.loaded_model import LoadedModel
@@ -26,6 +27,7 @@ class AppState:
     registry: Registry
     decoder: Decoder
     group: WorkerGroup
+    explainer: Explainer
 
 
 def app_state(request: Request) -> AppState:

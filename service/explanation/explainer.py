@@ -18,7 +18,11 @@ from service.explanation.tasks import Answer, Task
 from service.explanation.worker import LENGTH, packed
 
 QUEUE: Final = 8
-"""Explanations that wait for their turn, or are under way, before others are refused."""
+"""Explanations that wait for their turn before others are refused."""
+IDLE_SECONDS: Final = 300.0
+"""After so long without a task the process ends, and gives its memory back."""
+_GRACE: Final = 2.0
+"""Seconds that a task which nobody waits for any more has left: less than a new process would take to be as far."""
 
 
 class Busy(Exception):  # as Overloaded
@@ -54,18 +58,19 @@ class Explainer:
 
     Args:
         megabytes: of memory that the process may take.
-        idle: seconds without a task after which it ends, and gives its memory back.
+        idle: seconds without a task after which it ends.
     """
 
-    def __init__(self, megabytes: int, idle: float) -> None:
+    def __init__(self, megabytes: int, idle: float = IDLE_SECONDS) -> None:
         self._megabytes, self._idle = megabytes, idle
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._process: _Process | None = None
         self._ending: asyncio.TimerHandle | None = None
+        self._abandoned: set[asyncio.Task[None]] = set()
 
     async def answer(self, task: Task) -> Answer:
-        """Do a task; a caller that is cancelled while it is under way ends the process.
+        """Do a task.
 
         Raises:
             Busy: too many wait.
@@ -73,16 +78,36 @@ class Explainer:
             ExplanationFailed: the process ended, as where it found too little memory.
         """
         if self._waiting >= QUEUE:
-            raise Busy
+            raise Busy(f"{QUEUE} explanations wait: try again in a moment")
         self._waiting += 1
         try:
-            async with self._turn:
-                found = await self._ask(task)
+            await self._turn.acquire()
         finally:
             self._waiting -= 1
+        job = asyncio.ensure_future(self._ask(task))
+        try:
+            found = await asyncio.shield(job)
+        except asyncio.CancelledError:
+            rest = asyncio.ensure_future(self._abandon(job))
+            self._abandoned.add(rest)
+            rest.add_done_callback(self._abandoned.discard)
+            raise
+        except BaseException:
+            self._turn.release()
+            raise
+        self._turn.release()
         if isinstance(found, KernelscopeError):
             raise found
         return found
+
+    async def _abandon(self, job: asyncio.Future[Answer | KernelscopeError]) -> None:
+        """Let a task end that nobody waits for, or end the process with it; only then is it another's turn."""
+        done, _ = await asyncio.wait([job], timeout=_GRACE)
+        if not done:
+            self.close()
+        with suppress(ExplanationFailed, asyncio.CancelledError):
+            await job
+        self._turn.release()
 
     async def _ask(self, task: Task) -> Answer | KernelscopeError:
         if self._ending:
@@ -93,10 +118,10 @@ class Explainer:
             found = await self._process.ask(task)
         except (EOFError, OSError):  # IncompleteReadError is an EOFError
             self.close()
-            raise ExplanationFailed from None
-        except BaseException:  # cancelled: what it computes is of no use, and its answer would be taken for another's
-            self.close()
-            raise
+            raise ExplanationFailed(
+                f"the process that explains has ended: the model may need more than the {self._megabytes} megabytes "
+                "that KERNELSCOPE_EXPLAIN_MEMORY allows it"
+            ) from None
         self._ending = asyncio.get_running_loop().call_later(self._idle, self.close)
         return found
 

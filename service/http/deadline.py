@@ -64,7 +64,7 @@ async def infer(request: Request, loaded: LoadedModel, images: Pixels) -> Probab
     try:
         probabilities = await queued
     except asyncio.CancelledError:
-        if queued.answer.done() and not _is_cancelling():
+        if queued.answer.done() and not is_cancelling():
             state.metrics.cancelled.inc()
             raise ApiError(CLIENT_CLOSED_REQUEST, "client_gone", "the client left before there was an answer") from None
         raise
@@ -75,7 +75,7 @@ async def infer(request: Request, loaded: LoadedModel, images: Pixels) -> Probab
     return probabilities
 
 
-def _is_cancelling() -> bool:
+def is_cancelling() -> bool:
     """Whether it is this request's own task that is being cancelled, as by its deadline."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

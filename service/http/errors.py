@@ -11,6 +11,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from contract.errors import BundleNotFound, ImageError
+from service.explanation.errors import ExplanationError
+from service.explanation.explainer import Busy, ExplanationFailed
 from service.inference.batcher import Overloaded
 
 RETRY_SECONDS: Final = 1
@@ -68,6 +70,24 @@ def install(app: FastAPI) -> None:
             *OVERLOADED,
             headers={"Retry-After": str(RETRY_SECONDS)},
         )
+
+    @app.exception_handler(ExplanationError)
+    async def not_explained(request: Request, error: ExplanationError) -> JSONResponse:
+        return reply(request.url.path, error.status, error.code, str(error))
+
+    @app.exception_handler(Busy)
+    async def explaining(request: Request, error: Busy) -> JSONResponse:
+        return reply(
+            request.url.path,
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "explanations_busy",
+            str(error),
+            headers={"Retry-After": str(RETRY_SECONDS)},
+        )
+
+    @app.exception_handler(ExplanationFailed)
+    async def explanation_failed(request: Request, error: ExplanationFailed) -> JSONResponse:
+        return reply(request.url.path, HTTPStatus.SERVICE_UNAVAILABLE, "explanation_failed", str(error))
 
     @app.exception_handler(RequestValidationError)
     async def parameters(request: Request, error: RequestValidationError) -> JSONResponse:

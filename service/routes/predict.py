@@ -14,16 +14,17 @@ from service.http.deadline import deadline, infer
 from service.http.errors import ApiError
 from service.inference.batcher import Probabilities
 from service.inference.loaded_model import LoadedModel
-from service.routes.parameters import Model, Version
+from service.routes.parameters import Model, Timeout, Version
 from service.schemas import (
     BINARY,
     INFERRING,
+    ONE_IMAGE,
     BatchPrediction,
     ErrorReply,
-    ImageRequest,
     ImagesRequest,
     Prediction,
     described,
+    form,
     refused,
     takes,
 )
@@ -32,27 +33,15 @@ from service.state import app_state, find_model
 router = APIRouter(tags=["predict"])
 
 TopK = Annotated[int | None, Query(ge=1, description="classes to list; as many as the model has at most")]
-Timeout = Annotated[float | None, Query(gt=0, le=3600, description="seconds until the answer is of no use any more")]
 
 _REFUSED: Final = refused(ErrorReply, *INFERRING)
-
-
-def _form(file: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": {"file": file}, "required": ["file"]}
 
 
 @router.post(
     "/predict",
     response_model=Prediction,
     responses=_REFUSED,
-    openapi_extra=takes(
-        {
-            "multipart/form-data": _form(BINARY),
-            "application/json": described(ImageRequest),
-            "application/octet-stream": BINARY,
-            "image/*": BINARY,
-        }
-    ),
+    openapi_extra=takes(ONE_IMAGE),
 )
 async def predict(
     request: Request, top_k: TopK = None, model: Model = None, version: Version = None, timeout: Timeout = None
@@ -73,7 +62,7 @@ async def predict(
     responses=_REFUSED,
     openapi_extra=takes(
         {
-            "multipart/form-data": _form({"type": "array", "items": BINARY, "minItems": 1}),
+            "multipart/form-data": form({"type": "array", "items": BINARY, "minItems": 1}),
             "application/json": described(ImagesRequest),
         }
     ),

@@ -50,7 +50,7 @@ async def predict(request: Request, name: str, version: str | None = None) -> JS
     loaded = find_model(request, name, version_number(version))
     async with deadline(request, None):
         text = await body.body(request, state.settings.max_body)
-        row_wise, encoded, images = await asyncio.to_thread(_read, text, loaded, state.settings.max_images)
+        row_wise, encoded, images = await asyncio.to_thread(read_images, text, loaded, state.settings.max_images)
         tensor = await decoded(state, encoded, loaded) if images is None else images
         probabilities = (await infer(request, loaded, tensor)).astype(float).round(8).tolist()
     return JSONResponse({"predictions" if row_wise else "outputs": probabilities})
@@ -94,7 +94,7 @@ async def metadata(request: Request, name: str, version: str | None = None) -> d
     }
 
 
-def _read(body: bytes, loaded: LoadedModel, most: int) -> tuple[bool, list[bytes], Pixels | None]:
+def read_images(body: bytes, loaded: LoadedModel, most: int) -> tuple[bool, list[bytes], Pixels | None]:
     """Whether the answer goes by rows, and encoded images or pixels; called on a thread, as parsing takes a while."""
     asked = json_object(body)
     if asked.get("signature_name", "serving_default") != "serving_default":
