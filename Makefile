@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE ?= $(CI)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test test-browser lint format requirements bench-serving bench-limits image clean
+.PHONY: help serve train test test-browser lint format requirements bench-serving bench-limits image clean audit sbom lint-workflows
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/' | awk -F: '{printf "  make %-14s%s\n", $$1, $$2}'
@@ -33,8 +33,8 @@ format: $(BIN)/.test ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 requirements: ## pin requirements/*.in anew, with hashes (needs uv)
-	cd requirements && for name in test serve train build bench; do \
-		constraint=$$(case $$name in test|bench) ;; *) echo "-c test.txt";; esac); \
+	cd requirements && for name in test serve train build bench audit; do \
+		constraint=$$(case $$name in test|bench|audit) ;; *) echo "-c test.txt";; esac); \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 			--upgrade $$constraint $$name.in -o $$name.txt || exit 1; done
 
@@ -46,11 +46,30 @@ bench-serving: $(BIN)/.test ## measure the server beside others (needs wrk; inst
 bench-limits: $(BIN)/.test ## measure start, idling, memory and overload (needs wrk; make bench-limits ARGS='--only start')
 	$(BIN)/python benchmarks/limits.py $(ARGS)
 
+AUDIT := .venv-audit/bin
+
+$(AUDIT)/.ready: requirements/audit.txt
+	[ -x $(AUDIT)/python ] || $(PYTHON) -m venv .venv-audit
+	$(AUDIT)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/audit.txt
+	@touch $@
+
+audit: $(AUDIT)/.ready $(BIN)/.test ## look up known vulnerabilities, check licences (needs the network)
+	PATH=$(CURDIR)/$(AUDIT):$$PATH $(AUDIT)/python deploy/audit.py $(CURDIR)/$(BIN)/python
+
+sbom: $(AUDIT)/.ready ## write what the images hold to dist/, as CycloneDX
+	mkdir -p dist
+	for name in serve train; do $(AUDIT)/cyclonedx-py requirements --output-file dist/sbom-$$name.json \
+		requirements/$$name.txt || exit 1; done
+
+lint-workflows: $(AUDIT)/.ready ## check the GitHub workflows (needs node)
+	$(AUDIT)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	deploy/actionlint.sh .github/workflows/*.yml
+
 image: ## build the container images and try them, without a container engine (Debian, root)
 	deploy/check-image.sh
 
 clean: ## remove the virtual environment and what tools left behind
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	rm -rf .venv .venv-audit .mypy_cache .ruff_cache .pytest_cache build *.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

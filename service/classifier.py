@@ -89,7 +89,7 @@ class Classifier:
         return self.card.labels
 
     @overload
-    def predict(self, images: ImageLike) -> Prediction: ...
+    def predict(self, images: ImageLike) -> Prediction: ...  # type: ignore[overload-overlap]  # text is a path
     @overload
     def predict(self, images: Sequence[ImageLike]) -> list[Prediction]: ...
     def predict(self, images: ImageLike | Sequence[ImageLike]) -> Prediction | list[Prediction]:
