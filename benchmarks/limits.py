@@ -57,10 +57,10 @@ def ready() -> bool:
         return False
 
 
-def processes(of: subprocess.Popen[bytes]) -> list[int]:
+def processes(server: subprocess.Popen[bytes]) -> list[int]:
     """A server's process ids: its own and its workers'."""
-    children = Path(f"/proc/{of.pid}/task/{of.pid}/children").read_text().split()
-    return [of.pid, *map(int, children)]
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+    return [server.pid, *map(int, children)]
 
 
 def resident(pids: list[int]) -> list[int]:
@@ -114,7 +114,7 @@ def soak(requests: int, flags: list[str]) -> None:
         pids = processes(process)
         file.write(IMAGE)
         file.flush()
-        print(f"memory at the start: {[round(one / 1e6, 1) for one in resident(pids)]} MB resident, each process")
+        print(f"memory at the start: {[round(size / 1e6, 1) for size in resident(pids)]} MB resident, each process")
         done = 0
         halves = []
         for half in (requests // 2, requests):
@@ -125,7 +125,7 @@ def soak(requests: int, flags: list[str]) -> None:
                 said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
                 done += int(said.split('"requests": ')[1].split(",")[0])
             halves.append(resident(pids))
-            each, whole = [round(one / 1e6, 1) for one in halves[-1]], proportional(pids) / 1e6
+            each, whole = [round(size / 1e6, 1) for size in halves[-1]], proportional(pids) / 1e6
             print(f"after {done:,} requests: {each} MB resident, {whole:.0f} MB in all, shared pages counted once")
         print(f"growth from half way: {sum(halves[1]) / sum(halves[0]) - 1:+.2%}")
 
@@ -214,11 +214,12 @@ async def offer(load: Load, connections: int) -> None:
 async def alone(count: int) -> list[float]:
     """Seconds of requests one after the other on one connection."""
     load = Load(0, 0)
-    transport, one = await asyncio.get_running_loop().create_connection(lambda: Connection(load, {}), "127.0.0.1", PORT)
+    loop = asyncio.get_running_loop()
+    transport, connection = await loop.create_connection(lambda: Connection(load, {}), "127.0.0.1", PORT)
     for _ in range(count):
-        one.answered.clear()
-        one.send()
-        await one.answered.wait()
+        connection.answered.clear()
+        connection.send()
+        await connection.answered.wait()
     transport.close()
     return load.taken
 

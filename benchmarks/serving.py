@@ -135,8 +135,8 @@ def load(
             text=True,
             check=True,
         )
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
 def raw(bundle: Path, batch: int, seconds: float) -> float:
@@ -223,16 +223,16 @@ def main() -> None:
             data, kind = body(server.form, image)
             with running(server, bundle, data, kind):
                 load(64, 2, data, kind)  # warm
-                found = {connections: load(connections, chosen.seconds, data, kind) for connections in (64, 1)}
+                figures = {connections: load(connections, chosen.seconds, data, kind) for connections in (64, 1)}
                 if server.name == "kernelscope":
-                    above.append(found[1]["p50"] - own(bundle))
+                    above.append(figures[1]["p50"] - own(bundle))
                     for form, request in batches(image).items():
                         measured = load(4, chosen.seconds, *request)
                         images = MANY * measured["requests"] / measured["seconds"]
                         shares.setdefault(form, []).append(images / raw(bundle, MANY, chosen.seconds / 2))
-            results.setdefault(server.name, []).append(found)
-            rate = found[64]["requests"] / found[64]["seconds"]
-            print(f"turn {turn + 1}: {server.name:<14}{rate:8.0f}/s  {found}", file=sys.stderr)
+            results.setdefault(server.name, []).append(figures)
+            rate = figures[64]["requests"] / figures[64]["seconds"]
+            print(f"turn {turn + 1}: {server.name:<14}{rate:8.0f}/s  {figures}", file=sys.stderr)
     print_table(results, loops)
     if above:
         low, high = min(above), max(above)
@@ -253,8 +253,8 @@ def print_table(results: dict[str, list[dict[int, dict[str, float]]]], loops: li
         return [turn[64]["requests"] / turn[64]["seconds"] for turn in results[name]]
 
     first = next(iter(results))
-    print(f"onnxruntime alone: {shown([one for one, _ in loops])} images/s one by one, ", end="")
-    print(f"{shown([many for _, many in loops])} in batches of 32; medians (range) of {len(loops)} turns\n")
+    print(f"onnxruntime alone: {shown([single for single, _ in loops])} images/s one by one, ", end="")
+    print(f"{shown([batched for _, batched in loops])} in batches of 32; medians (range) of {len(loops)} turns\n")
     print(
         f"| server | 64 connections, requests/s | {first} is faster by | p99 ms "
         "| 1 connection, p50 ms | p99 ms | errors |"

@@ -70,8 +70,8 @@ def digits() -> Iterator[tuple[str, Image]]:
     """Handwritten digits of 8 pixels, enlarged to 32."""
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    for number, (values, label) in enumerate(zip(found.images, found.target, strict=True)):
+    digit_set = load_digits()
+    for number, (values, label) in enumerate(zip(digit_set.images, digit_set.target, strict=True)):
         small = Image.fromarray((values * (255 / 16)).round().astype(np.uint8))
         yield f"{label}/{number}.png", small.resize((32, 32), Image.Resampling.BICUBIC).convert("RGB")
 

@@ -2,7 +2,7 @@
 
     model.onnx   input `images`: uint8 (N, H, W, 3) RGB; outputs `probabilities` and `logits`: float32 (N, classes).
                  Scaling, normalisation and temperature are inside the graph. `metadata_props["card"]` holds the card.
-    float32.onnx beside an int8 model its float32 form, with the same inputs and outputs, for looking inside; optional
+    float32.onnx optional, beside an int8 model: its float32 form, with the same inputs and outputs, for looking inside
     card.json    the card, for programs
     README.md    the card, for people
 
@@ -19,20 +19,6 @@ from typing import Final, Protocol
 
 from contract.card import Card
 from contract.errors import BundleError, BundleNotFound
-
-__all__ = [
-    "CARD",
-    "FLOAT32",
-    "INPUT",
-    "LOGITS",
-    "MODEL",
-    "PROBABILITIES",
-    "README",
-    "Bundle",
-    "Card",
-    "check_graph",
-    "read",
-]
 
 MODEL: Final = "model.onnx"
 FLOAT32: Final = "float32.onnx"
@@ -52,26 +38,26 @@ class Bundle:
 
     @property
     def model(self) -> Path:
-        """Where `model.onnx` is."""
+        """The path of `model.onnx`."""
         return self.folder / MODEL
 
     @property
     def float32(self) -> Path | None:
-        """The float32 form of the model: `model.onnx` itself, or what stands beside an int8 one; None if neither."""
+        """The path of the float32 form: `model.onnx` itself or `float32.onnx`; None if there is none."""
         if self.card.cost.dtype == "float32":
             return self.model
-        twin = self.folder / FLOAT32
-        return twin if twin.is_file() else None
+        path = self.folder / FLOAT32
+        return path if path.is_file() else None
 
     @property
     def version(self) -> int:
-        """The version, from the folder's name; 0 for a folder whose name is not a number."""
+        """The version, from the folder's name; 0 if that is not a number."""
         name = self.folder.absolute().name
         return int(name) if name.isdecimal() else 0
 
 
 class Value(Protocol):
-    """One of a graph's inputs or outputs, as onnxruntime describes it."""
+    """An input or output of a graph, as onnxruntime describes it."""
 
     name: str
     type: str
@@ -101,11 +87,11 @@ def check_graph(
 
 
 def read(folder: Path) -> Bundle:
-    """Read a bundle's card and see that its model is there; the model itself is not loaded.
+    """Read a bundle's card and check that its model file exists; the model is not loaded.
 
     Raises:
         BundleNotFound: there is no such folder.
-        BundleError: it holds no bundle, or the card cannot be read.
+        BundleError: the folder holds no bundle, or its card cannot be read.
     """
     try:
         str(folder).encode()

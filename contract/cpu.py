@@ -1,4 +1,4 @@
-"""How many processor cores a process may use: one count for serving and training.
+"""The number of processor cores that a process may use, for serving and training.
 
 onnxruntime, TensorFlow and Python count the machine's cores; a container's quota is in its control group.
 """
@@ -13,7 +13,7 @@ from contract import cgroups
 
 
 def cores(mount: Path = cgroups.MOUNT, own: Path = cgroups.OWN) -> int:
-    """The cores of this process: its affinity, or the smallest quota of its control groups, whichever is less.
+    """Return the cores of this process: its affinity or the smallest quota of its control groups, whichever is less.
 
     Args:
         mount, own: see `cgroups.folders`.

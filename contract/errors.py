@@ -1,15 +1,15 @@
 """Every error Kernelscope raises on purpose.
 
-KernelscopeError             one line for a person; exit code 1
-├── UsageError               the command or a setting is wrong; exit code 2
-├── ImageError             bytes that do not become an image; has a `code` and an HTTP `status`
+KernelscopeError           a message of one line; exit code 1
+├── UsageError             a wrong command or setting; exit code 2
+├── ImageError             bytes that cannot be decoded to an image; has a `code` and an HTTP `status`
 │   ├── EmptyImage         400 empty
 │   ├── ImageTooLarge      413 too_large
 │   ├── UnsupportedImage   415 unsupported_image
 │   └── UndecodableImage   422 undecodable_image
-├── DataError                labelled images that cannot be trained on
-└── BundleError              a bundle, or a repository of them, that cannot be read or written
-    └── BundleNotFound       no such model or version
+├── DataError              labelled images that cannot be trained on
+└── BundleError            a bundle or a repository that cannot be read or written
+    └── BundleNotFound     no such model or version
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from typing import ClassVar
 
 
 class KernelscopeError(Exception):
-    """Base of all; `str(error)` is one line that says what was wrong and what would be right."""
+    """Base class; `str(error)` is one line that says what is wrong and what would be right."""
 
     exit_code: ClassVar[int] = 1
 
 
 class UsageError(KernelscopeError):
-    """The caller asked for something that makes no sense; nothing was done."""
+    """A wrong command, option or setting; nothing was done."""
 
     exit_code = 2
 
 
 class ImageError(KernelscopeError):
-    """Bytes that do not become an image.
+    """Bytes that cannot be decoded to an image.
 
     Attributes:
         code: a short identifier for programs, the `error.code` of a REST reply.
-        status: the HTTP status that says the same.
+        status: the HTTP status of that reply.
     """
 
     code: ClassVar[str] = "image"

@@ -1,4 +1,4 @@
-"""Files in folders, as every command looks for them and reads them."""
+"""Find and read image files; every command uses these functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contract import formats
 from contract.errors import ImageTooLarge
 
 LARGEST: Final = 256 * 2**20
-"""No file of an image is larger, in bytes; what is, is not read into memory to find that out."""
+"""Bytes: a larger file is refused without reading it into memory."""
 
 _LITTER: Final = ("thumbs.db", "ehthumbs.db", "desktop.ini")
 _SYSTEM: Final = (
@@ -26,53 +26,53 @@ _SYSTEM: Final = (
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file of that name is what systems leave beside images: `.DS_Store`, `._photo.jpg`, `Thumbs.db`."""
+    """Whether a file of that name is one that operating systems put beside images, such as `.DS_Store`."""
     return name.startswith("._") or name == ".DS_Store" or name.lower() in _LITTER
 
 
 def is_left_out(name: str) -> bool:
-    """Whether a file or folder of that name is hidden, or a system's own: `.git`, `@eaDir`, `$RECYCLE.BIN`."""
+    """Whether a file or folder of that name is hidden or belongs to a system: `.git`, `@eaDir`, `$RECYCLE.BIN`."""
     return name.startswith(".") or name.lower() in _SYSTEM or is_litter(name)
 
 
 def below(folder: Path, on_error: Callable[[OSError], None] | None = None) -> list[Path]:
-    """All files and folders in a folder and those in it, sorted; links to folders are followed, but not back up.
+    """List all files and folders below a folder, sorted. Links to folders are followed, unless they form a circle.
 
     Args:
         folder: where to look.
-        on_error: called for each folder in it that cannot be listed; that one is passed over then. The error's
-            `filename` says which.
+        on_error: called for each subfolder that cannot be listed, which is then skipped. The error's `filename` is the
+            subfolder.
 
     Raises:
-        OSError: the folder itself, or without `on_error` one in it, cannot be listed.
+        OSError: the folder itself cannot be listed, or a subfolder where `on_error` is None.
     """
-    found: list[Path] = []
+    paths: list[Path] = []
 
-    def walk(here: Path, above: tuple[str, ...]) -> None:
-        real = os.path.realpath(here)
-        if real in above:  # a link to a folder that it is in
+    def walk(current: Path, above: tuple[str, ...]) -> None:
+        real = os.path.realpath(current)
+        if real in above:  # a link to a folder that contains it
             return
         try:
-            entries = list(here.iterdir())
+            entries = list(current.iterdir())
         except OSError as error:
-            if on_error is None or here == folder:
+            if on_error is None or current == folder:
                 raise
             on_error(error)
             return
         for entry in entries:
-            found.append(entry)
+            paths.append(entry)
             if entry.is_dir():
                 walk(entry, (*above, real))
 
     walk(folder, ())
-    return sorted(found)
+    return sorted(paths)
 
 
 def images(folder: Path, on_error: Callable[[OSError], None] | None = None) -> list[Path]:
-    """The files in a folder and those in it that are images, or are named as such, sorted.
+    """List the image files below a folder, sorted.
 
-    What is hidden or a system's own is passed over; so is a file that is no image by its name nor by its first bytes.
-    Arguments and errors are those of `below`.
+    A file is an image if its name or its first bytes say so. Hidden files and folders, and those of systems, are
+    skipped. Arguments and errors are those of `below`.
     """
     return [
         path
@@ -84,21 +84,21 @@ def images(folder: Path, on_error: Callable[[OSError], None] | None = None) -> l
 
 
 def head(path: Path) -> bytes:
-    """A file's first bytes, for `formats.is_image`; none where its name says enough, or where it cannot be read."""
+    """Return a file's first bytes for `formats.is_image`; empty if its name is enough, or if it cannot be read."""
     if formats.is_image(path.name, b""):
         return b""
     try:
         with path.open("rb") as file:
             return file.read(formats.HEAD)
     except OSError:
-        return b""  # it does not claim to be an image
+        return b""  # by its name it is not an image
 
 
 def contents(path: Path) -> bytes:
-    """An image file's bytes.
+    """Read an image file.
 
     Raises:
-        ImageTooLarge: there are more than `LARGEST`.
+        ImageTooLarge: it has more than `LARGEST` bytes.
         OSError: it cannot be read.
     """
     size = path.stat().st_size

@@ -1,7 +1,7 @@
-"""Which image formats are read, told by content and never by name.
+"""The image formats that are read. A format is identified by content, never by the file's name.
 
-A file's name only says whether it claims to be an image: `photo.jpg?w=640`, `photo.jpg ` and `photo` are images where
-their first bytes are those of one.
+The name only says whether a file claims to be an image. `photo.jpg?w=640`, `photo.jpg ` and `photo` are images if their
+first bytes are those of an image.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-"""Pillow's names of what is decoded."""
+"""Pillow's names of the formats that are decoded."""
 
 SUFFIXES: Final = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif",
@@ -20,7 +20,7 @@ NOT_READ: Final = (
     ".heic", ".heif", ".hif", ".jxl", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".svg", ".psd", ".ico",
     ".tga", ".exr", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf",
 )  # fmt: skip
-"""Endings of images that are not decoded: such a file is named as unreadable, not passed over."""
+"""Endings of images that are not decoded: such a file is reported as unreadable, not ignored."""
 
 READS: Final = "send a JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
 HEAD: Final = 64
@@ -51,13 +51,13 @@ _OTHERS: Final = (
 
 
 def identify(head: bytes) -> str | None:
-    """The format that a file's first bytes are of: one of `FORMATS`, or the name of one that is not read.
+    """Identify a format by a file's first bytes: one of `FORMATS`, or the name of a format that is not read.
 
     Args:
         head: the first `HEAD` bytes, or more.
 
     Returns:
-        None where they are of no image format that is known here.
+        The format's name; None if the bytes are of no known image format.
 
     Example:
         >>> identify(b"GIF89a")
@@ -68,18 +68,18 @@ def identify(head: bytes) -> str | None:
     if head[4:8] == b"ftyp":
         brands = [head[at : at + 4].decode("latin-1") for at in (8, *range(16, len(head) - 3, 4))]
         return next((name for known, name in _BOXES if any(brand in known for brand in brands)), None)
-    if head.startswith(b"BM"):  # as a text may, too: the size of the second header tells
+    if head.startswith(b"BM"):  # a text may start so too: the size of the second header decides
         return "BMP" if int.from_bytes(head[14:18], "little") in _BMP_HEADERS else None
     return next((name for start, name in (*_SIGNATURES, *_OTHERS) if head.startswith(start)), None)
 
 
 def is_image(name: str, head: bytes) -> bool:
-    """Whether a file is, or claims to be, an image: by the end of its name, or by its first bytes."""
+    """Whether a file is or claims to be an image, by the end of its name or by its first bytes."""
     return name.lower().endswith((*SUFFIXES, *NOT_READ)) or identify(head) is not None
 
 
 def advice(name: str) -> str:
-    """What to do with an image of a format that is not read.
+    """Return what a user can do with an image of a format that is not read.
 
     Args:
         name: what `identify` calls the format.

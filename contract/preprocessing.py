@@ -1,16 +1,17 @@
-"""Image bytes -> RGB uint8 (H, W, 3): the one decode and resize, for training, evaluation and serving.
+"""Decode and resize images to RGB uint8 (H, W, 3), in the same way for training, evaluation and serving.
 
-The rules, in order, so that the network sees in service what it saw in training:
+The rules, in order:
 
-1. Formats: `contract.formats`, told by content and never by name or content type. One frame only.
-2. The size in the header is checked before any pixel is decoded: Pillow alone only warns at 89 megapixels.
+1. Formats: `contract.formats`, identified by content, never by name or content type. One frame only.
+2. The size in the header is checked before any pixel is decoded; Pillow alone only warns, at 89 megapixels.
 3. The EXIF orientation is applied.
-4. Palettes become RGB, greyscale is repeated over the channels, CMYK is converted, and what is transparent is laid on
-   white. More than 8 bits are scaled to 8 by the maximum that the file declares, else by the smallest of 10, 12, 14
-   and 16 bits that holds the image's largest value; floats by 1 where none is larger, else they are 0 to 255, else as
-   whole numbers.
+4. Palettes become RGB, greyscale is repeated over the channels, CMYK is converted, and transparent pixels are put on a
+   white background. More than 8 bits are scaled to 8: by the maximum that the file declares, else by the smallest of
+   10, 12, 14 and 16 bits that holds the image's largest value. Floats are taken as 0 to 1 if none is larger, else as
+   0 to 255, else as whole numbers.
 5. A JPEG much larger than the model's input is decoded at a fraction of its size.
-6. An image that is not square is made so as the model's card says (`ResizeMode`); shrinking is antialiased (bicubic).
+6. An image of another aspect ratio is resized as the model's card says (`ResizeMode`); shrinking is antialiased
+   (bicubic).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ Pixels = npt.NDArray[np.uint8]
 """RGB, uint8, (height, width, 3); or a stack of them, (N, height, width, 3)."""
 
 ResizeMode = Literal["crop", "squash", "letterbox"]
-"""How an image takes the model's shape: `crop` keeps the centre, `squash` stretches, `letterbox` adds black bars."""
+"""How an image gets the input size: `crop` keeps the centre, `squash` stretches, `letterbox` adds black bars."""
 
 RESIZE_MODES: Final = get_args(ResizeMode)
 MAX_PIXELS: Final = 50_000_000
@@ -45,7 +46,7 @@ _TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes an image of each EXIF orientation upright."""
+"""The transposition that makes an image of each EXIF orientation upright."""
 
 _MARGIN: Final = 4
 """A JPEG is not decoded smaller than this many times the model's input: the antialiased resize does the rest."""
@@ -64,8 +65,8 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: tuple[int, in
     Args:
         data: an encoded image.
         max_pixels: width times height allowed at most.
-        at_least: width and height that are enough: a JPEG that is twice as large or more is decoded at a half, a
-            quarter or an eighth of its size, which the format offers for a fraction of the time (`Image.draft`).
+        at_least: a width and height that are enough. A JPEG of twice that size or more is decoded at a half, a quarter
+            or an eighth of its size, which takes a fraction of the time (`Image.draft`).
 
     Returns:
         An RGB image, upright.
@@ -80,11 +81,11 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: tuple[int, in
 
 
 def open_header(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The first half of `decode`: an image whose header alone has been read; its `size` tells what decoding costs."""
+    """Read an image's header alone, the first half of `decode`; its `size` tells what decoding costs."""
     if not data:
         raise EmptyImage(f"the image is empty (0 bytes): {formats.READS}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of size; that is judged here
+        warnings.simplefilter("ignore")  # Pillow warns of large images; the size is checked below
         try:
             image = Image.open(io.BytesIO(data), formats=formats.FORMATS)
         except UnidentifiedImageError:
@@ -109,15 +110,14 @@ def open_header(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 
 def pixels_of(image: Image.Image, *, at_least: tuple[int, int] | None = None) -> Image.Image:
-    """The second half of `decode`: an image from `open_header`, decoded, RGB, upright."""
+    """Decode an image from `open_header` to RGB and make it upright, the second half of `decode`."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd EXIF data, which are passed over
+        warnings.simplefilter("ignore")  # Pillow warns of odd EXIF data, which are ignored
         try:
             if getattr(image, "is_animated", False) and image.format != "MPO":  # MPO: a phone's JPEG with a preview
                 raise UndecodableImage("the image is animated or has several pages: send one frame of it")
-            is_halved = any(
-                ";16" in str(tile[3]) for tile in getattr(image, "tile", ())
-            )  # Pillow reads colours of 16 bits as of 8
+            # Pillow keeps the upper 8 of 16 bits a colour
+            is_halved = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
             orientation = _orientation(image)  # may decode the image, after which its tiles are gone
             if at_least:
                 image.draft(None, at_least)
@@ -134,7 +134,7 @@ def pixels_of(image: Image.Image, *, at_least: tuple[int, int] | None = None) ->
 
 
 def resize(image: Image.Image, height: int, width: int, mode: ResizeMode = "crop") -> Pixels:
-    """Bring an RGB image to a model's shape; one that has it already is passed on bit for bit.
+    """Resize an RGB image to a model's input size; an image of that size is returned bit for bit.
 
     Args:
         image: RGB, of any size.
@@ -156,17 +156,17 @@ def resize(image: Image.Image, height: int, width: int, mode: ResizeMode = "crop
 
 
 def read(data: bytes, height: int, width: int, mode: ResizeMode = "crop", *, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Image bytes to (height, width, 3) uint8: `decode` and `resize` in one. Raises what `decode` raises."""
+    """Decode and resize an image to uint8 (height, width, 3). Raises what `decode` raises."""
     return finish(open_header(data, max_pixels=max_pixels), height, width, mode)
 
 
 def finish(image: Image.Image, height: int, width: int, mode: ResizeMode = "crop") -> Pixels:
-    """The rest of `read`, for an image from `open_header`."""
+    """Decode and resize an image from `open_header`, the second half of `read`."""
     return resize(pixels_of(image, at_least=(width * _MARGIN, height * _MARGIN)), height, width, mode)
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Height and width in pixels of an image from `open_header`, as its EXIF orientation turns it."""
+    """Return height and width in pixels of an image from `open_header`, after its EXIF orientation is applied."""
     turned = _orientation(image) in {5, 6, 7, 8}
     return (image.width, image.height) if turned else (image.height, image.width)
 
@@ -182,7 +182,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _from_deep(image: Image.Image) -> Image.Image:
-    """Greyscale of more than eight bits (modes I;16, I and F), scaled to eight."""
+    """Scale greyscale of more than eight bits (modes I;16, I and F) to eight."""
     values = np.array(image, np.float32)
     finite = np.isfinite(values)
     most = float(values.max(where=finite, initial=0))
@@ -195,7 +195,7 @@ def _from_deep(image: Image.Image) -> Image.Image:
 
 
 def _maximum(image: Image.Image, most: float) -> float:
-    """The value that is white: declared, else the largest of the smallest depth that holds the image's own maximum."""
+    """Return the value of white: the declared one, else the largest of the smallest depth that holds `most`."""
     tags = getattr(image, "tag_v2", {})
     for tag in _DECLARED_MAXIMUM:
         said = tags.get(tag, 0)
@@ -207,7 +207,7 @@ def _maximum(image: Image.Image, most: float) -> float:
 
 
 def _brightened(image: Image.Image) -> Image.Image:
-    """An RGB image of 16 bits, of which Pillow has kept the upper eight, scaled by the rule for greyscale."""
+    """Scale an RGB image of 16 bits, of which Pillow keeps the upper eight, by the rule for greyscale."""
     extrema = cast("tuple[tuple[int, int], ...]", image.getextrema())
     most = max(high for _, high in extrema[:3])
     factor = 2**16 / (1 + _maximum(image, most << 8))
@@ -216,12 +216,12 @@ def _brightened(image: Image.Image) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 (upright) to 8; upright where the EXIF data are damaged."""
+    """Return the EXIF orientation, 1 (upright) to 8; 1 if the EXIF data are damaged."""
     if image.format == "TIFF":
         return 1  # Pillow turns these itself: their size is upright once the header is read
     try:
         said = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # cameras and editors write whatever they like there, and the image is none the worse for it
+    except Exception:  # EXIF data are often malformed; the image itself is still good
         return 1
     return said if isinstance(said, int) else 1
 

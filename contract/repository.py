@@ -1,7 +1,7 @@
-"""A repository of bundles on disk: `<root>/<name>/<version>/`, versions being whole numbers from 1.
+"""A repository of bundles on disk: `<root>/<name>/<version>/`; versions are whole numbers from 1.
 
-Publishing is one rename: a reader sees a version whole or not at all, and a crash leaves at most a hidden folder,
-`.staging-*`, that nobody reads.
+A version is published by one rename, so a reader finds it whole or not at all. A crash leaves at most a hidden folder,
+`.staging-*`, that is ignored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,8}")
 _STAGING: Final = ".staging-"
 _MOST_NAMED: Final = 5
-"""How many of the things that do not count are named in an error."""
+"""How many ignored entries an error message names."""
 
 
 def shipped() -> Path:
@@ -45,7 +45,7 @@ def check_name(name: str) -> str:
 
 
 Fingerprint = tuple[tuple[int, int, int], ...]
-"""Inode, time of change in nanoseconds and size of a version's files: another one where they may have changed."""
+"""Inode, modification time in nanoseconds and size of a version's files; it differs if they may have changed."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +54,21 @@ class Listing:
 
     Attributes:
         versions: by model, the fingerprint of each of its versions, from oldest to newest.
-        ignored: what does not count, by its path below the root, and why.
+        ignored: by path below the root, why an entry is not a model or a version.
     """
 
     versions: dict[str, dict[int, Fingerprint]]
     ignored: dict[str, str]
 
     def why_empty(self) -> str:
-        """What was found where no model was, for an error message."""
-        found = "; ".join(f"{path} {why}" for path, why in list(self.ignored.items())[:_MOST_NAMED])
+        """Return what is there instead of a model, for an error message."""
+        named = "; ".join(f"{path} {why}" for path, why in list(self.ignored.items())[:_MOST_NAMED])
         more = len(self.ignored) - _MOST_NAMED
-        return (found + (f"; and {more} more" if more > 0 else "")) or "it is empty"
+        return (named + (f"; and {more} more" if more > 0 else "")) or "it is empty"
 
 
 def scan(root: Path) -> Listing:
-    """List a repository; what cannot be read is passed over and named, and never hides the rest.
+    """List a repository. An entry that cannot be read is ignored and named; it does not hide the others.
 
     Raises:
         BundleNotFound: `root` is not a folder, or cannot be listed.
@@ -80,19 +80,19 @@ def scan(root: Path) -> Listing:
         raise BundleNotFound(
             f"{root} cannot be listed ({reason}): give a folder that holds <name>/<version>/{bundle.MODEL}"
         ) from None
-    found: dict[str, dict[int, Fingerprint]] = {}
+    versions_by_name: dict[str, dict[int, Fingerprint]] = {}
     ignored: dict[str, str] = {}
     for folder in entries:
         if folder.name.startswith("."):
             continue
         numbers = _scan_model(folder, ignored)
         if numbers:
-            found[folder.name] = dict(sorted(numbers.items()))
-    return Listing(found, ignored)
+            versions_by_name[folder.name] = dict(sorted(numbers.items()))
+    return Listing(versions_by_name, ignored)
 
 
 def _scan_model(folder: Path, ignored: dict[str, str]) -> dict[int, Fingerprint]:
-    """The versions in a model's folder; what is none of them is added to `ignored`."""
+    """Return the versions in a model's folder; other entries are added to `ignored`."""
     try:
         if not folder.is_dir():
             ignored[folder.name] = "is not a folder"
@@ -104,7 +104,7 @@ def _scan_model(folder: Path, ignored: dict[str, str]) -> dict[int, Fingerprint]
     except OSError as error:
         ignored[folder.name] = f"cannot be read ({(error.strerror or '').lower()})"
         return {}
-    found: dict[int, Fingerprint] = {}
+    numbers: dict[int, Fingerprint] = {}
     visible = [entry for entry in entries if not entry.name.startswith(".")]
     for entry in visible:
         path = f"{folder.name}/{entry.name}"
@@ -112,65 +112,65 @@ def _scan_model(folder: Path, ignored: dict[str, str]) -> dict[int, Fingerprint]
             ignored[path] = "is no version number (1, 2, 3 ...)"
             continue
         try:
-            found[int(entry.name)] = fingerprint(entry)
+            numbers[int(entry.name)] = fingerprint(entry)
         except FileNotFoundError as error:
             ignored[path] = f"has no {Path(error.filename).name}"
         except OSError as error:
             ignored[path] = f"cannot be read ({(error.strerror or '').lower()})"
     if not visible:
         ignored[folder.name] = "is empty"
-    return found
+    return numbers
 
 
 def fingerprint(folder: Path) -> Fingerprint:
-    """What tells whether a version's files have changed, without reading them. Raises `OSError` where one is not there.
+    """Return a version's fingerprint without reading its files. Raises `OSError` if one of them is missing.
 
-    A version counts once it has both its files, so that one that is being copied in is not taken for a broken one.
+    A version counts once it has both files, so a version that is still being copied is not reported as broken.
     """
     stats = []
     for name in (bundle.MODEL, bundle.CARD):
-        found = (folder / name).stat()
-        if not stat.S_ISREG(found.st_mode):
+        status = (folder / name).stat()
+        if not stat.S_ISREG(status.st_mode):
             raise FileNotFoundError(errno.ENOENT, "is not a file", str(folder / name))
-        stats.append((found.st_ino, found.st_mtime_ns, found.st_size))
+        stats.append((status.st_ino, status.st_mtime_ns, status.st_size))
     return tuple(stats)
 
 
 def models(root: Path) -> dict[str, list[int]]:
-    """The models in a repository, by name, each with its versions from oldest to newest; raises what `scan` raises."""
+    """Return the versions of each model, from oldest to newest. Raises what `scan` raises."""
     return {name: list(numbers) for name, numbers in scan(root).versions.items()}
 
 
 def default(names: Sequence[str]) -> str:
-    """Which of a repository's models answers where none is named: `cifar10`, the one that ships, else the first."""
+    """Return the model that answers requests without a model's name: `cifar10`, which ships, else the first."""
     return "cifar10" if "cifar10" in names or not names else names[0]
 
 
 def versions(root: Path, name: str) -> list[int]:
-    """The versions of a model, from oldest to newest; none if there is no such model."""
+    """Return the versions of a model, from oldest to newest; empty if there is no such model."""
     return sorted(_scan_model(root / name, {})) if _NAME.fullmatch(name) else []
 
 
 def find(root: Path, name: str, version: int | None = None) -> bundle.Bundle:
-    """A model's bundle: the version asked for, or the newest.
+    """Return a model's bundle: the given version, or the newest.
 
     Raises:
         BundleNotFound: no such model or version; the message lists what there is.
         BundleError: its card cannot be read.
     """
-    there = sorted(versions(root, name))
-    if not there:
+    available = sorted(versions(root, name))
+    if not available:
         names = ", ".join(models(root)) or "none"
         raise BundleNotFound(f"there is no model {name!r} in {root} (models there: {names})")
-    if version is not None and version not in there:
-        listed = ", ".join(map(str, there))
+    if version is not None and version not in available:
+        listed = ", ".join(map(str, available))
         raise BundleNotFound(f"model {name!r} has no version {version} (versions there: {listed})")
-    return bundle.read(root / name / str(there[-1] if version is None else version))
+    return bundle.read(root / name / str(available[-1] if version is None else version))
 
 
 @contextmanager
 def staging(root: Path, name: str) -> Iterator[Path]:
-    """A hidden folder to write a bundle into, on the repository's own file system; gone when the block ends.
+    """Make a hidden folder to write a bundle into, on the repository's own file system; it is removed after the block.
 
     Raises:
         UsageError: the name cannot name a model.
@@ -178,7 +178,7 @@ def staging(root: Path, name: str) -> Iterator[Path]:
     """
     check_name(name)
     parent = root / name
-    made = [folder for folder in (parent, root) if not folder.exists()]
+    created = [folder for folder in (parent, root) if not folder.exists()]
     try:
         parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=_STAGING, dir=parent))
@@ -189,22 +189,22 @@ def staging(root: Path, name: str) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        for empty in made:
-            if empty.is_dir() and not any(empty.iterdir()):
-                empty.rmdir()
+        for new in created:
+            if new.is_dir() and not any(new.iterdir()):
+                new.rmdir()
 
 
 def publish(staged: Path) -> Path:
-    """Give a staged bundle the next free version, in one atomic step.
+    """Publish a staged bundle as the next free version, in one atomic step.
 
     Args:
-        staged: a folder from `staging`, with a whole bundle in it.
+        staged: a folder from `staging` that holds a whole bundle.
 
     Returns:
         The folder of the new version.
 
     Raises:
-        BundleError: what was staged is not a bundle, or the disk is full.
+        BundleError: the folder does not hold a bundle, or the disk is full.
     """
     bundle.read(staged)
     try:
@@ -222,7 +222,7 @@ def publish(staged: Path) -> Path:
             except OSError:
                 if not target.exists():
                     raise
-                continue  # another job published this number a moment ago: take the next
+                continue  # another process has just published this number: take the next one
             _sync(target.parent)
             return target
     except OSError as error:

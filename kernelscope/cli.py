@@ -1,4 +1,4 @@
-"""The `kernelscope` command: finds the subcommand, imports its module, and turns errors into exit codes."""
+"""The `kernelscope` command: imports the subcommand's module, runs it, and turns errors into exit codes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from contract.version import VERSION
 
 @dataclass(frozen=True)
 class _Command:
-    """Where a subcommand lives, what it does, and the extra to install where its packages are missing."""
+    """A subcommand: its module, its summary, and the extra that installs its packages."""
 
     module: str
     summary: str
@@ -24,23 +24,23 @@ class _Command:
 
 
 COMMANDS: Final = {
-    "serve": _Command("service.cli", "answer over HTTP what is in an image"),
-    "predict": _Command("service.cli", "say what is in image files, without a server"),
-    "train": _Command("training.cli", "labelled images in, a served model out", "[train]"),
-    "inspect": _Command("training.inspection", "say what is in labelled images, and what is wrong", "[train]"),
+    "serve": _Command("service.cli", "serve models over HTTP"),
+    "predict": _Command("service.cli", "classify image files, without a server"),
+    "train": _Command("training.cli", "train a model on labelled images and publish it", "[train]"),
+    "inspect": _Command("training.inspection", "describe labelled images and their problems", "[train]"),
     "evaluate": _Command("training.cli", "score a model on labelled images", "[train]"),
-    "compare": _Command("training.cli", "set two models side by side: accuracy, speed, size", "[train]"),
-    "quantize": _Command("training.cli", "make a model's int8 form, smaller and faster", "[train]"),
+    "compare": _Command("training.cli", "compare two models: accuracy, speed, size", "[train]"),
+    "quantize": _Command("training.cli", "convert a model to int8, which is smaller and faster", "[train]"),
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a subcommand; returns its exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
-    # onnxruntime's builds report to their makers unless told not to; it reads this as it loads
+    """Run a subcommand; return its exit code: 0 success, 1 failure, 2 wrong usage, 130 interrupted."""
+    # onnxruntime's builds send telemetry unless this is set when they load
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names of files are any bytes
+            stream.reconfigure(errors="backslashreplace")  # file names may be any bytes
     words = sys.argv[1:] if arguments is None else arguments
     if not words or words[0] in ("-h", "--help", "help"):
         print(_help())
@@ -59,22 +59,23 @@ def main(arguments: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] in ("service", "training", "contract"):
             raise
-        return _say(words[0], f"{error.name} is not installed: pip install 'kernelscope{subcommand.extra}'", 1)
+        return _print_error(words[0], f"{error.name} is not installed: pip install 'kernelscope{subcommand.extra}'", 1)
     except KernelscopeError as error:
-        return _say(words[0], str(error), error.exit_code)
+        return _print_error(words[0], str(error), error.exit_code)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # `kernelscope ... | head` is no mistake; what is still to be written goes nowhere
+        # `kernelscope ... | head` is no error; the rest of the output is discarded
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:  # the machine's: a full disk, a file that may not be read, a name that is too long
-        what = f"{error.filename}: " if error.filename else ""
-        return _say(words[0], f"{what}{error.strerror or error}", 1)
+    except OSError as error:  # a full disk, a file that may not be read, a name that is too long
+        file = f"{error.filename}: " if error.filename else ""
+        return _print_error(words[0], f"{file}{error.strerror or error}", 1)
     return code
 
 
-def _say(command: str, message: str, code: int) -> int:
+def _print_error(command: str, message: str, code: int) -> int:
+    """Print one line to standard error; return the exit code."""
     print(f"kernelscope {command}: {message}", file=sys.stderr)
     return code
 
@@ -84,5 +85,5 @@ def _help() -> str:
     return (
         "usage: kernelscope COMMAND [options]\n\n"
         f"Trains image classifiers and serves them.\n\ncommands:\n{rows}\n\n"
-        "kernelscope COMMAND --help says more and gives examples."
+        "kernelscope COMMAND --help lists the options and gives examples."
     )

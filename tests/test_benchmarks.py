@@ -15,7 +15,7 @@ def first_kernel(network: architectures.Whitened) -> tuple[np.ndarray, np.ndarra
     kernel = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)).kernel
     built = keras.ops.convert_to_numpy(kernel).copy()
     architectures.whiten(model, np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8))
-    return built, keras.ops.convert_to_numpy(kernel), any(one is kernel for one in model.trainable_variables)
+    return built, keras.ops.convert_to_numpy(kernel), any(variable is kernel for variable in model.trainable_variables)
 
 
 def test_what_the_ablation_takes_out_is_out() -> None:

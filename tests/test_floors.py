@@ -43,13 +43,13 @@ def without(absent: set[str], code: str) -> subprocess.CompletedProcess[str]:
 
 
 def imports(path: Path) -> set[str]:
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module.split(".")[0])
-    return found - set(sys.stdlib_module_names)
+            names.add(node.module.split(".")[0])
+    return names - set(sys.stdlib_module_names)
 
 
 @pytest.mark.parametrize("floor", ALLOWED)

@@ -16,9 +16,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def shown(prompt: str) -> tuple[str, str]:
     """The command after `$ ` that begins with `prompt`, and what the README shows below it."""
-    found = re.search(rf"^\$ ({re.escape(prompt)}.*)\n((?:.+\n)+?)```", README, re.MULTILINE)
-    assert found, prompt
-    return found[1], found[2].rstrip("\n")
+    match = re.search(rf"^\$ ({re.escape(prompt)}.*)\n((?:.+\n)+?)```", README, re.MULTILINE)
+    assert match, prompt
+    return match[1], match[2].rstrip("\n")
 
 
 def test_the_curl_reply(serve: Callable[..., Server]) -> None:
@@ -28,7 +28,7 @@ def test_the_curl_reply(serve: Callable[..., Server]) -> None:
     answer = subprocess.run(["curl", "-s", *words[1:]], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     ours, theirs = json.loads(reply), json.loads(answer)
     assert ours["label"] == theirs["label"] == "cat"
-    assert [one["label"] for one in ours["top"]] == [one["label"] for one in theirs["top"]]
+    assert [entry["label"] for entry in ours["top"]] == [entry["label"] for entry in theirs["top"]]
     # other processors round differently in the last places
     assert abs(ours["probability"] - theirs["probability"]) < 1e-3
 

@@ -1,4 +1,4 @@
-"""Where a run took place: what a card says of hardware, versions and source, and which precision pays there."""
+"""Provenance of a run: hardware, versions and commit, for the card; and the precision that is fastest there."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _PACKAGES: Final = ("keras", "tensorflow-cpu", "tensorflow", "jax", "torch", "tf
 
 
 def hardware() -> str:
-    """The processor and how many of its cores this process may use; the accelerator, where there is one."""
+    """Return the processor with the cores that this process may use, and the accelerator, if there is one."""
     name = _cpu_field("model name") or platform.machine()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     extensions = [word for word in ("amx_bf16", "avx512_bf16", "avx512_vnni", "avx2") if word in _flags()]
-    text = f"{name}, {cores} cores" + (f" ({', '.join(extensions)})" if extensions else "")
+    text = f"{name}, {count} cores" + (f" ({', '.join(extensions)})" if extensions else "")
     return f"{accelerator()}; {text}" if accelerator() else text
 
 
 def accelerator() -> str:
-    """What Keras' backend computes on beside the CPU, in its words; empty where there is nothing."""
-    if keras.backend.backend() == "torch":  # which has no list of devices in Keras
+    """Return the accelerators that Keras' backend computes on, as the backend names them; empty for none."""
+    if keras.backend.backend() == "torch":  # Keras lists no devices for this backend
         return _torch_device()
     devices = [device for device in keras.distribution.list_devices() if not device.startswith("cpu")]
     return ", ".join(devices)
@@ -42,23 +42,23 @@ def _torch_device() -> str:
 
 
 def best_precision() -> Precision:
-    """bfloat16 where there is hardware for it (2.5 times as fast on a CPU with AMX), else float32."""
+    """Return bfloat16 where the hardware supports it (2.5 times as fast on a CPU with AMX), else float32."""
     return "mixed_bfloat16" if accelerator() or {"amx_bf16", "avx512_bf16"} & _flags() else "float32"
 
 
 def versions() -> dict[str, str]:
-    """The packages that decide what a run computes."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of the packages that decide what a run computes."""
+    packages = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            packages[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            continue  # another backend's, or the other of TensorFlow's two names
-    return found
+            continue  # of another backend, or the other of TensorFlow's two names
+    return packages
 
 
 def commit() -> str:
-    """The commit of the checkout this code is from, with `+` where files differ from it; else the package's version."""
+    """Return the commit of this checkout, with `+` if files differ from it; else the package's version."""
     home = Path(__file__).resolve().parent.parent
     if (home / ".git").exists():
         try:

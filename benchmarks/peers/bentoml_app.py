@@ -20,5 +20,5 @@ class Classifier:
     @bentoml.api(batchable=True, max_batch_size=32, max_latency_ms=1000)
     def predict(self, file: list[Image]) -> list[dict[str, Any]]:
         """The likeliest class of each."""
-        images = np.stack([np.asarray(one.convert("RGB").resize((32, 32))) for one in file])
+        images = np.stack([np.asarray(image.convert("RGB").resize((32, 32))) for image in file])
         return model.run(self.session, images)

@@ -25,8 +25,8 @@ def pixels(image: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(image)).convert("RGB").resize((32, 32)))
 
 
-def run(of: onnxruntime.InferenceSession, images: np.ndarray) -> list[dict[str, object]]:
+def run(session: onnxruntime.InferenceSession, images: np.ndarray) -> list[dict[str, object]]:
     """The likeliest class of each image."""
-    (probabilities,) = of.run(["probabilities"], {"images": images})
+    (probabilities,) = session.run(["probabilities"], {"images": images})
     best = probabilities.argmax(1)
     return [{"label": LABELS[i], "probability": float(p[i])} for i, p in zip(best, probabilities, strict=True)]

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from contract import bundle
-from contract.bundle import Card
+from contract.card import Card
 from service.explanation.contributions import Head
 from service.explanation.errors import CannotExplain, UnknownClass
 from service.explanation.form import Form

@@ -11,7 +11,8 @@ from typing import Final, Protocol
 
 from PIL import Image
 
-from contract import bundle, preprocessing
+from contract import preprocessing
+from contract.card import Card
 from contract.errors import ImageError
 from contract.preprocessing import Pixels
 from service.inference import jpeg
@@ -31,7 +32,7 @@ class Target(Protocol):
     """What images are decoded for: a version that is served."""
 
     @property
-    def card(self) -> bundle.Card:
+    def card(self) -> Card:
         """Its card, which says the size."""
 
     @property

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from contract.bundle import Bundle, Card
+from contract.bundle import Bundle
+from contract.card import Card
 from contract.repository import Fingerprint
 from service.inference.batcher import Batcher
 from service.inference.engine import Engine

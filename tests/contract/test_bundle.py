@@ -10,10 +10,10 @@ from tests.support.models import COLOURS, colour_bundle
 
 
 def test_reading_a_bundle(tmp_path: Path) -> None:
-    found = bundle.read(colour_bundle(tmp_path, version=3).folder)
-    assert found.version == 3
-    assert found.card.labels == COLOURS
-    assert found.model.is_file()
+    colours = bundle.read(colour_bundle(tmp_path, version=3).folder)
+    assert colours.version == 3
+    assert colours.card.labels == COLOURS
+    assert colours.model.is_file()
 
 
 def test_a_folder_without_a_bundle_is_refused(tmp_path: Path) -> None:

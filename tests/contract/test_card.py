@@ -161,18 +161,18 @@ def test_a_card_that_format_1_wrote_is_read() -> None:
 @pytest.mark.parametrize("mode", RESIZE_MODES)
 def test_a_bundle_of_format_1_answers_as_the_same_one_of_format_2(tmp_path: Path, mode: ResizeMode) -> None:
     """The same pixels and the same probabilities, of an image that each mode resizes differently."""
-    two = colour_bundle(tmp_path, version=2, resize_mode=mode)
-    one = colour_bundle(tmp_path, version=1)
-    (one.folder / bundle.CARD).write_text(json.dumps(as_format_1(two.card.to_dict())))
-    one = bundle.read(one.folder)
+    new = colour_bundle(tmp_path, version=2, resize_mode=mode)
+    old = colour_bundle(tmp_path, version=1)
+    (old.folder / bundle.CARD).write_text(json.dumps(as_format_1(new.card.to_dict())))
+    old = bundle.read(old.folder)
     rng = np.random.default_rng(0)
     halves = np.concatenate([np.full((20, 30, 3), (250, 5, 5)), np.full((20, 30, 3), (5, 5, 250))], axis=1)
     shown = encoded(np.clip(halves + rng.integers(-5, 5, halves.shape), 0, 255).astype(np.uint8))
-    first, second = (seen(made, shown) for made in (one, two))
+    first, second = (seen(version, shown) for version in (old, new))
     assert np.array_equal(first, second)
-    others = [seen(replace(two, card=replace(two.card, resize_mode=m)), shown) for m in RESIZE_MODES if m != mode]
+    others = [seen(replace(new, card=replace(new.card, resize_mode=m)), shown) for m in RESIZE_MODES if m != mode]
     assert not any(np.array_equal(first, other) for other in others)
-    assert np.array_equal(answers(one, first), answers(two, second))
+    assert np.array_equal(answers(old, first), answers(new, second))
 
 
 def encoded(pixels: preprocessing.Pixels) -> bytes:
@@ -181,9 +181,9 @@ def encoded(pixels: preprocessing.Pixels) -> bytes:
     return out.getvalue()
 
 
-def seen(made: bundle.Bundle, data: bytes) -> preprocessing.Pixels:
-    return preprocessing.read(data, made.card.height, made.card.width, made.card.resize_mode)
+def seen(version: bundle.Bundle, data: bytes) -> preprocessing.Pixels:
+    return preprocessing.read(data, version.card.height, version.card.width, version.card.resize_mode)
 
 
-def answers(made: bundle.Bundle, pixels: preprocessing.Pixels) -> Any:
-    return onnxruntime.InferenceSession(made.model).run([bundle.PROBABILITIES], {bundle.INPUT: pixels[None]})[0]
+def answers(version: bundle.Bundle, pixels: preprocessing.Pixels) -> Any:
+    return onnxruntime.InferenceSession(version.model).run([bundle.PROBABILITIES], {bundle.INPUT: pixels[None]})[0]

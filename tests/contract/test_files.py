@@ -20,9 +20,9 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     (root / "c").symlink_to(tmp_path / "elsewhere")  # the same once more is no circle
     (tmp_path / "elsewhere" / "back").symlink_to(root)
     (root / "lost").symlink_to(root / "nowhere")
-    found = [path.relative_to(root).as_posix() for path in files.below(root)]
-    one = ("b", "b/back", "b/deep", "b/deep/a.png")
-    assert found == [*one, *(name.replace("b", "c", 1) for name in one), "lost"]
+    paths = [path.relative_to(root).as_posix() for path in files.below(root)]
+    below_b = ("b", "b/back", "b/deep", "b/deep/a.png")
+    assert paths == [*below_b, *(name.replace("b", "c", 1) for name in below_b), "lost"]
 
 
 def test_what_no_image_can_be_is_not_read(tmp_path: Path) -> None:
@@ -48,8 +48,8 @@ def test_images_are_found_by_name_or_content(tmp_path: Path) -> None:
     ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(image("red"))
-    found = [path.relative_to(tmp_path).as_posix() for path in files.images(tmp_path)]
-    assert found == ["phone.heic", "photo", "photo.jpg ", "photo.jpg?w=640", "scan.JFIF", "sub/a.png"]
+    paths = [path.relative_to(tmp_path).as_posix() for path in files.images(tmp_path)]
+    assert paths == ["phone.heic", "photo", "photo.jpg ", "photo.jpg?w=640", "scan.JFIF", "sub/a.png"]
 
 
 def test_a_folder_that_cannot_be_listed_is_told_of_and_the_others_are_read(

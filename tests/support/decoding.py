@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from contract.bundle import Card
+from contract.card import Card
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from contract import bundle
+from contract.card import Card
 from training.export import to_onnx
 from training.networks import architectures
 from training.recipes import RECIPES
@@ -33,4 +34,4 @@ def recipe_bundle(name: str, root: Path) -> bundle.Bundle:
     proto = to_onnx.convert(to_onnx.in_form(network, model, len(LABELS), for_export=True), 1.0)
     folder = root / name / "1"
     folder.mkdir(parents=True)
-    return to_onnx.write(proto, bundle.Card(name=name, labels=LABELS, height=SIZE[0], width=SIZE[1]), folder)
+    return to_onnx.write(proto, Card(name=name, labels=LABELS, height=SIZE[0], width=SIZE[1]), folder)

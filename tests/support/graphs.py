@@ -26,10 +26,10 @@ def proto(shape: Sequence[int], nodes: Sequence[NodeSpec], output: str = "y", *,
         constants.append(numpy_helper.from_array(np.asarray(value), f"constant{len(constants)}"))
         return constants[-1].name
 
-    made = [
-        helper.make_node(operator, [name(one) for one in inputs], [out] if isinstance(out, str) else out, **attributes)
-        for operator, inputs, out, attributes in nodes
-    ]
+    made = []
+    for operator, inputs, out, attributes in nodes:
+        outputs = [out] if isinstance(out, str) else out
+        made.append(helper.make_node(operator, [name(value) for value in inputs], outputs, **attributes))
     graph = helper.make_graph(
         made,
         "test",

@@ -12,6 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from contract import bundle
+from contract.card import Card
 
 COLOURS = ("red", "green", "blue")
 ADMIN = {"Authorization": "Bearer secret"}
@@ -51,24 +52,24 @@ def colour_bundle(root: Path, name: str = "colours", version: int = 1, **card: A
     fields = {"labels": COLOURS, "height": 8, "width": 8, **card}
     model = colour_model(fields["height"], fields["width"], classes=len(fields["labels"]))
     (folder / bundle.MODEL).write_bytes(model.SerializeToString())
-    (folder / bundle.CARD).write_text(bundle.Card(name=name, **fields).to_json())
+    (folder / bundle.CARD).write_text(Card(name=name, **fields).to_json())
     return bundle.read(folder)
 
 
 def damaged_bundle(root: Path, name: str = "damaged") -> bundle.Bundle:
-    """As `colour_bundle`, but its answers are no numbers."""
-    of = colour_bundle(root, name)
-    model = onnx.load(of.model)
-    (scale,) = (one for one in model.graph.initializer if one.name == "scale")
+    """As `colour_bundle`, but its logits are not finite."""
+    colours = colour_bundle(root, name)
+    model = onnx.load(colours.model)
+    (scale,) = (tensor for tensor in model.graph.initializer if tensor.name == "scale")
     scale.CopyFrom(numpy_helper.from_array(np.array(np.nan, np.float32), "scale"))
-    of.model.write_bytes(model.SerializeToString())
-    return of
+    colours.model.write_bytes(model.SerializeToString())
+    return colours
 
 
 def slow_bundle(root: Path, name: str = "slow", *, seconds: float = 0.5) -> bundle.Bundle:
     """As `colour_bundle`, but each run first multiplies large matrices, for about that long."""
-    of = colour_bundle(root, name)
-    model = onnx.load(of.model)
+    colours = colour_bundle(root, name)
+    model = onnx.load(colours.model)
     side = 1000
     square = np.ones((side, side), np.float32)
     rounds = max(4, round(seconds / min(timeit.repeat(lambda: square @ square, number=1, repeat=5))))
@@ -93,8 +94,8 @@ def slow_bundle(root: Path, name: str = "slow", *, seconds: float = 0.5) -> bund
             numpy_helper.from_array(np.array([side, side], np.int64), "square"),
         ]
     )
-    of.model.write_bytes(model.SerializeToString())
-    return of
+    colours.model.write_bytes(model.SerializeToString())
+    return colours
 
 
 def publish(root: Path, version: int, **card: object) -> None:

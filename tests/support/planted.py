@@ -9,6 +9,7 @@ import numpy as np
 from keras import layers
 
 from contract import bundle
+from contract.card import Card
 from contract.preprocessing import Pixels
 from training.export import to_onnx
 
@@ -47,5 +48,5 @@ def planted_bundle(root: Path) -> bundle.Bundle:
     assert accuracy == 1
     folder = root / "planted" / "1"
     folder.mkdir(parents=True)
-    card = bundle.Card(name="planted", labels=LABELS, height=SIDE, width=SIDE)
+    card = Card(name="planted", labels=LABELS, height=SIDE, width=SIDE)
     return to_onnx.write(to_onnx.convert(model, 1.0), card, folder)

@@ -67,9 +67,9 @@ def start(*flags: str, **environment: str) -> Server:
         assert process.stdout is not None
         for line in process.stdout:  # to its end: a server whose pipe is full stands still
             lines.append(line.rstrip("\n"))
-            found = re.search(r"on (http://\S+)", line)
-            if found:
-                said.put(found[1])
+            match = re.search(r"on (http://\S+)", line)
+            if match:
+                said.put(match[1])
         said.put("")
 
     reader = threading.Thread(target=read, daemon=True)

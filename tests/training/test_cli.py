@@ -24,6 +24,7 @@ from contract.typed_json import encode
 from kernelscope.cli import main
 from tests.support.images import class_folder
 from tests.support.server import Server, command
+from tests.support.waiting import eventually
 from training import recipes
 from training.evaluation import evaluate
 from training.loop import checkpoint, trainer
@@ -285,17 +286,20 @@ def test_a_run_that_is_killed_goes_on_and_ends_as_the_whole_one(place: Path) -> 
     def epochs() -> int:
         return len(log.read_text().splitlines()) - 1 if log.is_file() else 0
 
-    for until in (1, 3):
+    def kill_after(count: int) -> None:
         process = subprocess.Popen(
             lenient(*words, "--output", "killed", "--run", "run-killed", "--resume"),
             cwd=place,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        while epochs() < until:
-            assert process.poll() is None, "it ended before it was killed"
+        eventually(lambda: epochs() >= count or process.poll() is not None)
+        assert process.poll() is None, "it ended before it was killed"
         process.kill()
         process.wait()
+
+    kill_after(1)
+    kill_after(3)
     done = kernelscope(place, *words, "--output", "killed", "--run", "run-killed", "--resume")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "resuming at step" in done.stdout

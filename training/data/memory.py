@@ -6,8 +6,8 @@ from contract import memory
 
 
 def limit() -> int:
-    """How many bytes of images are kept in memory: a quarter of what is free. More than that streams from the cache.
+    """Return how many bytes of images are kept in memory, a quarter of what is free. Larger datasets stay on disk.
 
-    While they are read, and again while they are split, they are there twice; the rest is for the training.
+    Images are in memory twice while they are read and while they are split; the rest is for the training.
     """
     return memory.available() // 4

@@ -15,9 +15,9 @@ from training.data.problems import Problem
 
 
 class Rows:
-    """Some rows of arrays on disk, in some order: read when they are asked for.
+    """Rows of arrays on disk, in any order, read when they are indexed.
 
-    It stands in for an array as far as images are used as one: length, shape, type, and indexing by position.
+    It has what is used of an array of images: length, shape, dtype, and indexing by position.
 
     Args:
         parts: arrays of images of one shape, or other rows.
@@ -35,12 +35,12 @@ class Rows:
 
     def __getitem__(self, place: Any) -> preprocessing.Pixels:
         rows = self._index[place]
-        found = np.empty((*rows.shape, *self.shape[1:]), self.dtype)
-        of_part = np.searchsorted(self._begins, rows, "right") - 1
+        images = np.empty((*rows.shape, *self.shape[1:]), self.dtype)
+        part_of_row = np.searchsorted(self._begins, rows, "right") - 1
         for number, part in enumerate(self._parts):
-            here = of_part == number
-            found[here] = part[rows[here] - self._begins[number]]
-        return found
+            inside = part_of_row == number
+            images[inside] = part[rows[inside] - self._begins[number]]
+        return images
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return np.asarray(self[:], dtype)
@@ -57,20 +57,21 @@ class Split:
         return len(self.targets)
 
     def take(self, index: npt.NDArray[np.integer[Any]]) -> Split:
-        """The images at those positions; where they are on disk, they stay there."""
-        images = cast("preprocessing.Pixels", Rows([self.images], index)) if self._on_disk else self.images[index]
+        """Return the images at those positions; images on disk stay there."""
+        images = cast("preprocessing.Pixels", Rows([self.images], index)) if self.is_on_disk else self.images[index]
         return Split(images, self.targets[index])
 
     def joined(self, *others: Split) -> Split:
-        """Its images and then those of others; where any are on disk, they stay there."""
+        """Return its images and then those of others; images on disk stay there."""
         splits = (self, *others)
         arrays, targets = [split.images for split in splits], np.concatenate([split.targets for split in splits])
-        if any(split._on_disk for split in splits):
+        if any(split.is_on_disk for split in splits):
             return Split(cast("preprocessing.Pixels", Rows(arrays, np.arange(len(targets)))), targets)
         return Split(np.concatenate(arrays), targets)
 
     @property
-    def _on_disk(self) -> bool:
+    def is_on_disk(self) -> bool:
+        """Whether the images are read from disk when they are indexed."""
         return isinstance(self.images, np.memmap | Rows)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from contract import preprocessing
-from contract.bundle import Card
+from contract.card import Card
 from service.inference import jpeg
 from service.inference.decoder import AT_ONCE_BYTES, Decoder
 from service.observability.metrics import Metrics

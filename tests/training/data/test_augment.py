@@ -42,9 +42,9 @@ def test_flips_alternate(images: np.ndarray) -> None:
 def test_translation_is_by_whole_pixels_and_reflects(images: np.ndarray) -> None:
     moved = Translate(2)(images, draw())
     padded = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
-    for one, around in zip(moved, padded, strict=True):
+    for image, around in zip(moved, padded, strict=True):
         windows = [around[y : y + 12, x : x + 10] for y in range(5) for x in range(5)]
-        assert any(np.array_equal(one, window) for window in windows)
+        assert any(np.array_equal(image, window) for window in windows)
 
 
 def test_cutout_blanks_at_most_a_square(images: np.ndarray) -> None:
@@ -91,9 +91,9 @@ def test_jpeg_compresses_its_share_of_a_batch() -> None:
 
 def test_jpeg_draws_qualities_from_its_range() -> None:
     image = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), dtype=np.uint8)
-    found = Jpeg(1.0, 60, 62)(image.repeat(200, 0), draw(n=200))
+    compressed = Jpeg(1.0, 60, 62)(image.repeat(200, 0), draw(n=200))
     wanted = compress(image.repeat(3, 0), [60, 61, 62])
-    matches = (found[:, None] == wanted).all((2, 3, 4))
+    matches = (compressed[:, None] == wanted).all((2, 3, 4))
     assert matches.any(1).all()  # each is of one of the three qualities
     assert matches.any(0).all()  # each of the three is drawn
 
