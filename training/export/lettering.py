@@ -8,6 +8,8 @@ from typing import Any, Final
 from matplotlib import font_manager
 
 FONT: Final = "DejaVu Sans"
+_JOINERS: Final = "\u200c\u200d"
+"""They say which letters are joined, as in Persian; matplotlib's own font has them."""
 MOST_CHARACTERS: Final = 24
 """A longer name would leave no room for what it names."""
 
@@ -41,8 +43,12 @@ def lettering(labels: tuple[str, ...]) -> tuple[dict[Any, Any], list[str]]:
 
 
 def _shown(label: str) -> str:
-    """A label without joiners and other marks that have no shape of their own, with plain blanks, and cut to length."""
-    kept = [" " if unicodedata.category(c) == "Zs" else c for c in label if unicodedata.category(c) != "Cf"]
+    """A label with plain blanks, without marks that have no shape and shape no other, and cut to length."""
+    kept = [
+        " " if unicodedata.category(character) == "Zs" else character
+        for character in label
+        if unicodedata.category(character) != "Cf" or character in _JOINERS
+    ]
     if len(kept) > MOST_CHARACTERS:
         half = (MOST_CHARACTERS - 1) // 2  # the ends of names differ as often as their beginnings do
         kept = [*kept[: MOST_CHARACTERS - 1 - half], "…", *kept[-half:]]

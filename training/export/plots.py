@@ -19,6 +19,9 @@ from training.loop.progress import Row
 _BLUE, _ORANGE, _GREY = "#2f6fb3", "#d9822b", "#8a8f98"
 _MOST_NAMES: Final = 40
 """With more classes their names would overlap."""
+_SHORT_NAME: Final = 10
+"""Characters of a name that have room beside the smallest matrix; more make the figure larger."""
+_INCHES_A_CHARACTER: Final = 0.13
 _MOST_NUMBERS: Final = 15
 _TILES: Final = 24
 _STYLE: Final[dict[Any, Any]] = {
@@ -74,7 +77,8 @@ def confusion(matrix: Any, labels: tuple[str, ...]) -> bytes:
     """Draw the confusion matrix: rows are true classes, columns predictions; colours are fractions of a row."""
     fonts, names = lettering(labels)
     with matplotlib.rc_context({**_STYLE, **fonts, "axes.grid": False}):
-        side = min(12.0, 2.5 + 0.42 * len(labels))
+        beyond = max(0, max(map(len, names)) - _SHORT_NAME) if len(labels) <= _MOST_NAMES else 0
+        side = min(12.0, 2.5 + 0.42 * len(labels)) + _INCHES_A_CHARACTER * beyond
         figure = Figure((side, side), layout="constrained")
         axes = figure.subplots()
         share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from string import Template
 from typing import Any, Final
@@ -15,6 +15,7 @@ from contract.preprocessing import Pixels
 from training.evaluation.calibrate import reliability, softmax
 from training.evaluation.evaluate import Evaluation
 from training.export import plots
+from training.export.markdown import code, text
 from training.loop.progress import Row
 
 FOLDER: Final = "report"
@@ -184,6 +185,7 @@ img { max-width: 100%; background: white; border-radius: .5rem; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; }
 td, th { padding: .2rem .8rem .2rem 0; text-align: left; border-bottom: 1px solid #8883; vertical-align: top; }
 .figures td:not(:first-child) { font-variant-numeric: tabular-nums; }
+.figures td:first-child { max-width: 24rem; overflow-wrap: anywhere; }
 .facts td:first-child { white-space: nowrap; } .facts td { overflow-wrap: anywhere; }
 </style></head><body>
 <h1>$title</h1><p>$summary</p>$chance<div class="tiles">$tiles</div>
@@ -200,7 +202,7 @@ def markdown(card: Card) -> str:
         f"# {card.name}",
         "",
         f"Classifies images of {card.width}×{card.height} pixels into {len(card.labels)} classes: "
-        f"{', '.join(card.labels[:_MOST_NAMES])}{' ...' if len(card.labels) > _MOST_NAMES else '.'}",
+        f"{text(', '.join(card.labels[:_MOST_NAMES]))}{' ...' if len(card.labels) > _MOST_NAMES else '.'}",
         f"An image of another shape: {_RESIZING[card.resize_mode]}; shrinking is antialiased (bicubic).",
         "",
         f"**{accuracy.accuracy:.2%}** of the {accuracy.images:,} images of the {accuracy.split} split are "
@@ -212,14 +214,14 @@ def markdown(card: Card) -> str:
         *_rejection(card),
         "| class | recall |",
         "|---|---|",
-        *(f"| {label} | {recall:.1%} |" for label, recall in accuracy.per_class.items()),
+        *(f"| {text(label)} | {recall:.1%} |" for label, recall in accuracy.per_class.items()),
         "",
         *_corrupted_lines(card),
         "| | |",
         "|---|---|",
-        *(f"| {key} | {value} |" for key, value in _facts(data, training, cost)),
+        *(f"| {key} | {text(value)} |" for key, value in _facts(data, training, cost)),
         "",
-        f"{_made(card, '`')}.",
+        f"{_made(card, code)}.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -252,10 +254,10 @@ _RESIZING: Final = {
 }
 
 
-def _made(card: Card, quote: str = "") -> str:
+def _made(card: Card, quote: Callable[[str], str] = str) -> str:
     """When the model was made, and the last command that made it."""
     command = card.training.quantised_by or card.training.command or ""
-    return f"Made {(card.created or '')[:10]} by {quote}{command}{quote}"
+    return f"Made {(card.created or '')[:10]} by {quote(command)}"
 
 
 def _facts(data: Data, training: Training, cost: Cost) -> list[tuple[str, str]]:
@@ -289,8 +291,8 @@ def _facts(data: Data, training: Training, cost: Cost) -> list[tuple[str, str]]:
         ("Keras and onnxruntime", "differ by {parity:.0e} in probability at most", (cost, ("parity",))),
     ]
     known = [
-        (title, text.format_map(vars(part)))
-        for title, text, (part, needed) in rows
+        (title, pattern.format_map(vars(part)))
+        for title, pattern, (part, needed) in rows
         if all(getattr(part, name) is not None for name in needed)
     ]
     return [*known, *([("versions", versions)] if versions else [])]

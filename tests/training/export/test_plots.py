@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 from matplotlib import font_manager
+from PIL import Image
 
 from training.export import plots
+from training.export.lettering import MOST_CHARACTERS, lettering
 
 MATRIX = np.array([[3, 1], [0, 4]])
 
@@ -38,3 +42,28 @@ def test_a_font_that_is_gone_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_dollars_are_no_formula() -> None:
     assert plots.confusion(MATRIX, (r"$\nosuch$", "dog"))  # as a formula, it could not be drawn
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["x" * 400, "a name of several words, " * 20, "W" * 60])
+def test_long_names_leave_the_plot_its_room(name: str) -> None:
+    """The matrix is drawn about as large as with short names."""
+    plain, drawn = (
+        np.asarray(Image.open(io.BytesIO(plots.confusion(MATRIX, names))).convert("RGB"))
+        for names in (("cat", "dog"), (name, name[:-1] + "y"))
+    )
+    dark = [(image.astype(int) == (8, 48, 107)).all(-1).sum() for image in (plain, drawn)]  # the darkest blue
+    assert max(drawn.shape) < 2 * max(plain.shape)
+    assert dark[1] > dark[0] / 3
+
+
+@pytest.mark.filterwarnings("error")
+def test_joiners_do_not_make_a_name_a_number_and_blanks_are_plain() -> None:
+    assert plots.confusion(MATRIX, ("a\u200cb\u200dc", "dog")) != plots.confusion(MATRIX, ("class 0", "dog"))
+    assert plots.confusion(MATRIX, ("a\u3000b\u200ec", "dog")) == plots.confusion(MATRIX, ("a bc", "dog"))
+
+
+def test_the_ends_of_long_names_stay() -> None:
+    _, names = lettering(("the same beginning of all of these names, 1", "the same beginning of all of these names, 2"))
+    assert len(set(names)) == 2
+    assert all(len(name) == MOST_CHARACTERS for name in names)
