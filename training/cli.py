@@ -59,6 +59,7 @@ def train(arguments: list[str]) -> int:
         precision=precision,
         patience=chosen.patience,
         teacher=read(chosen.teacher) if chosen.teacher else None,
+        initial=read(chosen.initial) if chosen.initial else None,
     )
     try:
         bundle = pipeline.run(

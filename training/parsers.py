@@ -57,6 +57,7 @@ def train() -> argparse.ArgumentParser:
         help="stop early after N epochs without improvement; 0 disables it (default: a third of the epochs, at least "
         "5)",
     )
+    add("--from", dest="initial", type=Path, metavar="BUNDLE", help="start from this float32 bundle's weights")
     add("--teacher", type=Path, metavar="BUNDLE", help="distil this bundle, which must have the same classes and size")
     add(
         "--seed",

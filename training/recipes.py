@@ -160,7 +160,19 @@ ROBUST: Final = replace(
     validation_quality=75,
 )
 
-RECIPES: Final = {recipe.name: recipe for recipe in (FAST, SMALL, ROBUST, BEST, SEED, SEED_PLUS)}
+SMALL_JPEG: Final = replace(
+    SMALL,
+    name="small-jpeg",
+    summary="a trained small (--from) on images of which half are JPEG, with cutout, 12 epochs",
+    augmentation=(augment.Flip(alternate=True), augment.Translate(2), augment.Cutout(8), augment.Jpeg(0.5)),
+    optimiser=optimisers.Nesterov(learning_rate=0.3),
+    schedule=optimisers.Triangle(start=0.4, peak=0.05, end=0.05),
+    epochs=12,
+    batch_size=512,
+    validation_quality=75,
+)
+
+RECIPES: Final = {recipe.name: recipe for recipe in (FAST, SMALL, SMALL_JPEG, ROBUST, BEST, SEED, SEED_PLUS)}
 
 
 def find(name: str) -> Recipe:

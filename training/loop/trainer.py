@@ -29,6 +29,7 @@ from training.loop.progress import Log, Row
 from training.loop.signals import set_by_signals
 from training.networks import architectures
 from training.networks.normalisation import limit_momentum
+from training.networks.warm_start import load_weights
 from training.recipes import Recipe
 
 CHECKPOINT_SECONDS: Final = 60.0
@@ -55,6 +56,7 @@ class Options:
         patience: epochs without improvement after which the run stops early, its schedule included; a third of the
             epochs, at least 5, where None; 0 disables it.
         teacher: a bundle to distil.
+        initial: a float32 bundle of the same network, whose weights the training starts from.
     """
 
     epochs: int | None = None
@@ -64,6 +66,7 @@ class Options:
     precision: architectures.Precision = "float32"
     patience: int | None = None
     teacher: Bundle | None = None
+    initial: Bundle | None = None
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,8 @@ class _Run:
         self.batches = Batches(dataset, recipe.augmentation, self.batch_size, self.seed, self.distillation)
         self.steps_per_epoch = self.batches.per_epoch
         architectures.whiten(self.model, dataset.train.images)
+        if options.initial:
+            load_weights(self.model, options.initial, dataset.train.images)
         limit_momentum(self.model, self.epochs * self.steps_per_epoch)
         self.optimiser = recipe.optimiser.make()
         self.optimiser.build(self.model.trainable_variables)
