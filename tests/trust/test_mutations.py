@@ -11,6 +11,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
