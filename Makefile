@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE ?= $(CI)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test test-browser lint format requirements bench-serving bench-limits image clean audit sbom lint-workflows
+.PHONY: help serve train test test-browser test-trust-quick test-trust lint format requirements bench-serving bench-limits image clean audit sbom lint-workflows
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/' | awk -F: '{printf "  make %-14s%s\n", $$1, $$2}'
@@ -17,11 +17,17 @@ serve: $(BIN)/.serve ## serve the shipped model on port 8000 (KERNELSCOPE_PORT=9
 train: $(BIN)/.train ## train on CIFAR-10 into out/ (make train ARGS='--data my-images/')
 	@exec $(BIN)/kernelscope train $(ARGS)
 
-test: $(BIN)/.test ## run every test
-	$(BIN)/pytest $(ARGS)
+test: $(BIN)/.test ## run the tests, but those that need a browser or minutes of load
+	$(BIN)/pytest --ignore=tests/browser --ignore=tests/trust $(ARGS)
 
 test-browser: $(BIN)/.test ## run the tests that need Chromium (apt-get install chromium)
 	$(BIN)/pytest tests/browser $(ARGS)
+
+test-trust-quick: $(BIN)/.test ## attack a running service for some minutes
+	$(BIN)/pytest tests/trust $(ARGS)
+
+test-trust: $(BIN)/.test ## attack it with 100,000 bodies, and load it for half an hour
+	KERNELSCOPE_TRUST_BODIES=100000 KERNELSCOPE_TRUST_MINUTES=30 $(BIN)/pytest --timeout 7200 -s tests/trust $(ARGS)
 
 lint: $(BIN)/.test ## ruff and mypy
 	$(BIN)/ruff check .

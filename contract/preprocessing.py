@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable, Iterator
 from typing import Final, Literal, cast, get_args
 
 import numpy as np
@@ -50,6 +51,9 @@ _TURNS: Final = {
 
 _MARGIN: Final = 4
 """A JPEG is not decoded smaller than this many times the model's input: the antialiased resize does the rest."""
+
+_TILE: Final = 2**18
+"""Pixels that are converted at once."""
 
 _DEPTHS: Final = (10, 12, 14, 16, 24, 32)
 """Bits that cameras and scanners give a value; deeper than 16 is only what 32-bit files can hold."""
@@ -110,7 +114,7 @@ def open_header(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 
 def pixels_of(image: Image.Image, *, at_least: tuple[int, int] | None = None) -> Image.Image:
-    """Decode an image from `open_header` to RGB and make it upright, the second half of `decode`."""
+    """Decode an image from `open_header`, which is used up, to RGB and make it upright, the second half of `decode`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of odd EXIF data, which are ignored
         try:
@@ -126,7 +130,10 @@ def pixels_of(image: Image.Image, *, at_least: tuple[int, int] | None = None) ->
                 image = _from_deep(image)
             elif is_halved and image.mode in {"RGB", "RGBA"}:
                 image = _brightened(image)
-            return _upright(_to_rgb(image), orientation)
+            rgb = _to_rgb(image)
+            if rgb is not image:
+                image.close()  # it takes as much memory again
+            return _upright(rgb, orientation)
         except UndecodableImage:
             raise
         except Exception as error:  # as above: a damaged body surfaces as OSError, SyntaxError, struct.error, ...
@@ -165,6 +172,12 @@ def finish(image: Image.Image, height: int, width: int, mode: ResizeMode = "crop
     return resize(pixels_of(image, at_least=(width * _MARGIN, height * _MARGIN)), height, width, mode)
 
 
+def draft_scale(size: tuple[int, int], height: int, width: int) -> int:
+    """By which factor, 1 to 8, `finish` decodes a JPEG of a size (width, height) smaller than it is."""
+    scale = min(size[0] // (width * _MARGIN), size[1] // (height * _MARGIN))
+    return next((factor for factor in (8, 4, 2) if scale >= factor), 1)
+
+
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Return height and width in pixels of an image from `open_header`, after its EXIF orientation is applied."""
     turned = _orientation(image) in {5, 6, 7, 8}
@@ -174,24 +187,55 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+    return _in_tiles(image, _on_white) if image.has_transparency_data else image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, image).convert("RGB")
+
+
+def _in_tiles(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """An RGB image of what `convert` makes of each part: its copies are as large as a part, not as the image."""
+    made = Image.new("RGB", image.size)
+    for box in _tiles(image.size):
+        made.paste(convert(image.crop(box)), box[:2])
+    return made
+
+
+def _tiles(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
+    """Boxes (left, upper, right, lower) of at most `_TILE` pixels that cover an image of a size."""
+    width, height = size
+    columns = min(width, _TILE)
+    rows = max(1, _TILE // columns)
+    for top in range(0, height, rows):
+        for left in range(0, width, columns):
+            yield left, top, min(left + columns, width), min(top + rows, height)
 
 
 def _from_deep(image: Image.Image) -> Image.Image:
     """Scale greyscale of more than eight bits (modes I;16, I and F) to eight."""
-    values = np.array(image, np.float32)
-    finite = np.isfinite(values)
-    most = float(values.max(where=finite, initial=0))
-    np.nan_to_num(values, copy=False, posinf=most, neginf=0)
+    most = max(_largest(image.crop(box)) for box in _tiles(image.size))
+    factor = 1.0
     if image.mode != "F" or most > 255:
-        values *= 256 / (1 + _maximum(image, most))
+        factor = 256 / (1 + _maximum(image, most))
     elif most <= 1:
-        values *= 255
-    return Image.fromarray(values.clip(0, 255, out=values).astype(np.uint8)).convert("RGB")
+        factor = 255.0
+
+    def scaled(part: Image.Image) -> Image.Image:
+        values = np.array(part, np.float32)
+        np.nan_to_num(values, copy=False, posinf=most, neginf=0)
+        values *= factor
+        return Image.fromarray(values.clip(0, 255, out=values).astype(np.uint8)).convert("RGB")
+
+    return _in_tiles(image, scaled)
+
+
+def _largest(image: Image.Image) -> float:
+    """The largest value that is a number, 0 at least."""
+    values = np.array(image, np.float32)
+    return float(values.max(where=np.isfinite(values), initial=0))
 
 
 def _maximum(image: Image.Image, most: float) -> float:
@@ -212,7 +256,10 @@ def _brightened(image: Image.Image) -> Image.Image:
     most = max(high for _, high in extrema[:3])
     factor = 2**16 / (1 + _maximum(image, most << 8))
     table = [min(255, int(value * factor)) for value in range(256)]
-    return image.point(table * 3 + list(range(256)) * (len(extrema) - 3))
+    table = table * 3 + list(range(256)) * (len(extrema) - 3)
+    for box in _tiles(image.size):
+        image.paste(image.crop(box).point(table), box[:2])
+    return image
 
 
 def _orientation(image: Image.Image) -> int:

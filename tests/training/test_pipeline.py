@@ -16,6 +16,27 @@ from training.export import to_onnx
 from training.loop import checkpoint, trainer
 
 
+def test_what_the_export_needs_is_checked_before_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERNELSCOPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(to_onnx, "find_spec", lambda name: None)
+    options = pipeline.PipelineOptions(
+        recipe=TINY,
+        source=str(class_folder(tmp_path / "colours")),
+        output=tmp_path / "models",
+        run=tmp_path / "run",
+        name="colours",
+        size=None,
+        resize_mode="crop",
+        validation_fraction=0.1,
+        training=trainer.Options(epochs=2),
+        resume=False,
+        command="kernelscope train",
+    )
+    with pytest.raises(to_onnx.ExportError, match="tf2onnx, which the export needs, is not installed"):
+        pipeline.run(options, Console(file=io.StringIO()))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_model_that_cannot_be_published_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERNELSCOPE_CACHE", str(tmp_path / "cache"))
     options = pipeline.PipelineOptions(
