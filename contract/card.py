@@ -69,6 +69,7 @@ class Training:
         epochs: passes over the training images.
         batch_size: images a step.
         teacher: the bundle that was distilled, with its SHA-256.
+        initial: the bundle whose weights the training started from, with its SHA-256.
         class_weights: the weight of each class in the loss, by label; empty where all count the same.
         seconds: wall time of the training.
         precision: `float32` or `mixed_bfloat16`.
@@ -84,6 +85,7 @@ class Training:
     epochs: Count | None = None
     batch_size: Count | None = None
     teacher: str | None = None
+    initial: str | None = None
     class_weights: dict[str, Amount] = field(default_factory=dict)
     seconds: Amount | None = None
     precision: str | None = None

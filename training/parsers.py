@@ -27,7 +27,12 @@ def train() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--data", default="cifar10", metavar="WHERE", help=f"{_DATA} (default: cifar10)")
-    add("--recipe", default="fast", metavar="NAME", help="fast, small, robust, best, seed or seed-plus (default: fast)")
+    add(
+        "--recipe",
+        default="fast",
+        metavar="NAME",
+        help="fast, small, small-jpeg, robust, best, seed or seed-plus (default: fast)",
+    )
     add(
         "--output",
         type=_writable,

@@ -122,14 +122,15 @@ def _export(recipe: Recipe, trained: trainer.Trained, dataset: Dataset) -> tuple
 
 def _describe_training(options: PipelineOptions, trained: trainer.Trained, labels: tuple[str, ...]) -> Training:
     weights = [] if trained.class_weights is None else trained.class_weights.tolist()
-    teacher = options.training.teacher
+    teacher, initial = options.training.teacher, options.training.initial
     return Training(
         recipe=options.recipe.name,
         command=options.command,
         seed=options.training.seed,
         epochs=int(trained.history[-1]["epoch"]),
         batch_size=trained.batch_size,
-        teacher=_describe_teacher(teacher) if teacher else None,
+        teacher=_describe_origin(teacher) if teacher else None,
+        initial=_describe_origin(initial) if initial else None,
         class_weights={label: round(weight, 3) for label, weight in zip(labels, weights, strict=bool(weights))},
         seconds=round(trained.seconds, 1),
         precision=trained.origin["precision"],
@@ -140,11 +141,11 @@ def _describe_training(options: PipelineOptions, trained: trainer.Trained, label
     )
 
 
-def _describe_teacher(teacher: Bundle) -> str:
-    card = teacher.card
+def _describe_origin(bundle: Bundle) -> str:
+    card = bundle.card
     accuracy = "" if card.accuracy.accuracy is None else f", {card.accuracy.accuracy:.2%}"
     facts = f"{card.training.recipe or card.name}, {card.cost.dtype or 'of unknown type'}{accuracy}"
-    return f"{facts}, sha256:{sources.sha256(teacher.model)}"
+    return f"{facts}, sha256:{sources.sha256(bundle.model)}"
 
 
 def _describe_cost(reference: keras.Model) -> Cost:

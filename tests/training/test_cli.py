@@ -217,7 +217,11 @@ def test_ctrl_c_saves_and_says_how_to_go_on(place: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["train", "--data", "colours", "--recipe", "slow"], 2, "choose fast, small, robust, best, seed, seed-plus"),
+        (
+            ["train", "--data", "colours", "--recipe", "slow"],
+            2,
+            "choose fast, small, small-jpeg, robust, best, seed, seed-plus",
+        ),
         (["train", "--data", "colours", "--name", "a/b"], 2, "cannot name a model"),
         (["train", "--data", "colours/train/red"], 1, "stand in no class folders"),
         (["train", "--data", "colours", "--validation-fraction", "2"], 2, "between 0 and 1"),

@@ -274,6 +274,7 @@ def _facts(data: Data, training: Training, cost: Cost) -> list[tuple[str, str]]:
         ),
         ("recipe", "{recipe}, seed {seed}, batches of {batch_size}", (training, ("recipe", "seed", "batch_size"))),
         ("distilled from", "{teacher}", (training, ("teacher",))),
+        ("started from", "{initial}", (training, ("initial",))),
         ("training", "{epochs} epochs, {seconds:,.0f} s, {precision}", (training, ("epochs", "seconds", "precision"))),
         ("trained by", "{command}", (training, ("command", "quantised_by"))),
         ("trained on", "{hardware}", (training, ("hardware",))),

@@ -7,6 +7,8 @@ the variance as its scale where it has one, and b plus the mean as its bias.
 
 from __future__ import annotations
 
+import math
+
 import keras
 import numpy as np
 import numpy.typing as npt
@@ -35,9 +37,9 @@ def load_weights(model: keras.Model, bundle: Bundle, images: Pixels) -> None:
         raise UsageError(f"{bundle.folder} is int8: start from a float32 bundle")
     filters = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense)]
     kernels = _kernels(onnx.load(bundle.float32))
-    ours = [tuple(layer.kernel.shape) for layer in filters]
-    theirs = [kernel.shape for kernel, _ in kernels]
-    if ours != theirs:
+    # compared by size and outputs alone: a dense layer may be exported as the convolution that it equals
+    ours = [(math.prod(layer.kernel.shape), layer.kernel.shape[-1]) for layer in filters]
+    if ours != [(kernel.size, kernel.shape[-1]) for kernel, _ in kernels]:
         raise UsageError(
             f"{bundle.folder} has layers of other shapes than this recipe: start from a bundle of the same network"
         )
@@ -47,7 +49,7 @@ def load_weights(model: keras.Model, bundle: Bundle, images: Pixels) -> None:
     for layer in model.layers:
         if layer in filters:
             _, (kernel, bias) = next(following)
-            layer.kernel.assign(kernel)
+            layer.kernel.assign(kernel.reshape(layer.kernel.shape))
             if layer.use_bias:
                 layer.bias.assign(bias)
             waiting = None if layer.use_bias else bias
