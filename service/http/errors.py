@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from contract.errors import BundleNotFound, ImageError
-from service.explanation.errors import ExplanationError
+from contract.network.errors import ExplanationError
 from service.explanation.explainer import Busy, ExplanationFailed
 from service.inference.batcher import Overloaded
 
