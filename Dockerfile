@@ -67,10 +67,5 @@ COPY --chown=10001:10001 models /models
 USER 10001:10001
 VOLUME ["/models"]
 EXPOSE 8000
-# http.client, because urllib would ask a proxy that the container's environment may name.
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python3", "-c", "\
-import http.client, os, sys; \
-server = http.client.HTTPConnection('127.0.0.1', int(os.environ['KERNELSCOPE_PORT']), timeout=4); \
-server.request('GET', '/health/ready'); \
-sys.exit(server.getresponse().status != 200)"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python3", "-m", "service.healthcheck"]
 CMD ["serve"]

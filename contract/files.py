@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -20,7 +21,15 @@ _SYSTEM: Final = (
     "$recycle.bin",
     "system volume information",
     "lost+found",
+    "found.000",
     "#recycle",
+    "@recycle",
+    "recycler",
+    "#snapshot",
+    "@recently-snapshot",
+    "@tmp",
+    "network trash folder",
+    "temporary items",
     "__pycache__",
 )
 
@@ -37,6 +46,8 @@ def is_left_out(name: str) -> bool:
 
 def below(folder: Path, on_error: Callable[[OSError], None] | None = None) -> list[Path]:
     """List all files and folders below a folder, sorted. Links to folders are followed, unless they form a circle.
+
+    Folders that are hidden or belong to a system are listed, but not what is in them.
 
     Args:
         folder: where to look.
@@ -61,7 +72,7 @@ def below(folder: Path, on_error: Callable[[OSError], None] | None = None) -> li
             return
         for entry in entries:
             paths.append(entry)
-            if entry.is_dir():
+            if os.path.isdir(entry) and not is_left_out(entry.name):
                 walk(entry, (*above, real))
 
     walk(folder, ())
@@ -78,9 +89,17 @@ def images(folder: Path, on_error: Callable[[OSError], None] | None = None) -> l
         path
         for path in below(folder, on_error)
         if not any(is_left_out(part) for part in path.relative_to(folder).parts)
-        and path.is_file()
+        and is_file(path)
         and formats.is_image(path.name, head(path))
     ]
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path is a file, not a folder, pipe or device; a path that cannot be examined counts as a file."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return True
 
 
 def head(path: Path) -> bytes:

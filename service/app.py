@@ -19,7 +19,7 @@ from contract.version import VERSION
 from service.explanation.explainer import Explainer
 from service.http import errors
 from service.http.access_log import AccessLog
-from service.http.auth import ApiKeys
+from service.http.auth import ApiKeys, Authentication
 from service.http.fast_route import FastRoute
 from service.inference.decoder import Decoder
 from service.inference.refusal import Refusal
@@ -88,6 +88,8 @@ def create_app(state: AppState) -> FastAPI:
         telemetry=tracing.telemetry(),
         docs_url=None,  # FastAPI's own pages load their scripts from another host: `page` has one that does not
         redoc_url=None,
+        servers=[{"url": settings.prefix}] if settings.prefix else None,
+        redirect_slashes=not settings.prefix,  # where to, only the proxy could tell
     )
     app.state.kernelscope = state
     app.router.routes.append(FastRoute("/predict", predict.predict))
@@ -95,7 +97,7 @@ def create_app(state: AppState) -> FastAPI:
         app.include_router(routes.router)
     errors.install(app)
     if settings.api_keys:
-        app.add_middleware(ApiKeys, settings=settings)
+        app.add_middleware(Authentication, keys=ApiKeys(settings))
     if settings.cors_origins:
         origins = [origin.strip() for origin in settings.cors_origins.split(",")]
         app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])

@@ -315,7 +315,7 @@ def refused(model: type[BaseModel], *statuses: int) -> dict[int | str, dict[str,
     return {status: {"model": model} for status in statuses}
 
 
-INFERRING: Final = (400, 401, 404, 413, 415, 422, 503)
+INFERRING: Final = (400, 401, 404, 408, 413, 415, 422, 503)
 """How every route that runs a model may refuse."""
 PROTOCOL_ASKING: Final = refused(ProtocolError, 401, 404)
 """How routes of V1 and V2 that tell something of one model may refuse."""

@@ -18,7 +18,8 @@ import uvicorn
 from service import sockets
 from service.app import create_app, create_state
 from service.http.admission import AdmissionControl
-from service.http.connection import Connection
+from service.http.auth import ApiKeys
+from service.http.connection import Connection, ConnectionLimits
 from service.inference.refusal import Refusal
 from service.observability import log_setup
 from service.settings import Settings
@@ -166,7 +167,10 @@ def serve(settings: Settings) -> int:
     """
     log_setup.configure(settings.log_format)
     with sockets.listen(settings.host, settings.port) as listening:
-        work(settings, listening, WorkerLink())
+        try:
+            work(settings, listening, WorkerLink())
+        finally:
+            sockets.remove(settings.host)
     log.info("stopped")
     return 0
 
@@ -192,16 +196,36 @@ def work(
         BundleError: no model can be served.
     """
     state = create_state(settings, link, fatal)
-    # a page of another origin may read a rejection only with the headers that it gets further in
-    admission = None if settings.cors_origins else AdmissionControl(state.registry, state.metrics, settings.timeout)
     config = uvicorn.Config(
         create_app(state),
-        http=partial(Connection, head_seconds=settings.timeout, admission=admission),  # type: ignore[arg-type]  # any callable will do
+        http=_protocol(settings, state),  # type: ignore[arg-type]  # any callable will do
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
+        timeout_keep_alive=settings.keep_alive,
         timeout_graceful_shutdown=round(settings.drain_timeout),
     )
     # under a load that keeps the event loop busy, the model's thread waits this long for it, twice a batch
     sys.setswitchinterval(_SWITCH_SECONDS)
     KernelscopeServer(config, state, listening, link, lifeline).run()
+
+
+def _protocol(settings: Settings, state: AppState) -> Callable[..., Connection]:
+    """What makes a connection's protocol, with the limits that all of them share."""
+    # a page of another origin may read a rejection only with the headers that it gets further in
+    admission = (
+        None
+        if settings.cors_origins
+        else AdmissionControl(
+            state.registry,
+            state.metrics,
+            ApiKeys(settings),
+            timeout=settings.timeout,
+            log_requests=settings.log_requests,
+        )
+    )
+    limits = ConnectionLimits(settings.timeout, sockets.most_connections(settings.max_connections, settings.workers))
+    return partial(Connection, limits=limits, admission=admission, prefix=settings.prefix)

@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from contract import preprocessing, repository
 from contract.cpu import cores
 from contract.errors import UsageError
+from service.environment import PREFIX, Variables
 
 _MOST_WORKERS: Final = 8
 
@@ -20,10 +21,10 @@ class Settings(BaseSettings):
     """The service's settings. Sizes are in bytes, times in seconds."""
 
     model_config = SettingsConfigDict(
-        env_prefix="KERNELSCOPE_", env_ignore_empty=True, frozen=True, extra="forbid", allow_inf_nan=False
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", allow_inf_nan=False
     )
 
-    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all")
+    host: str = Field("127.0.0.1", description="address to listen on, or unix:PATH; 0.0.0.0 for all")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 for any that is free")
     models: Path = Field(default_factory=repository.shipped, description="folder of <name>/<version>/model.onnx")
     versions: str = Field(
@@ -41,6 +42,16 @@ class Settings(BaseSettings):
     max_queue: int = Field(1024, ge=1, description="images that may wait for a model before requests are refused")
     max_queue_delay: float = Field(0.0, ge=0, le=1, description="seconds a free model waits for a fuller batch")
     timeout: float = Field(30.0, gt=0, le=3600, description="seconds that a request may take unless it says how long")
+    keep_alive: int = Field(
+        75, ge=1, le=86400, description="seconds that an idle connection is kept; longer than a load balancer's"
+    )
+    max_connections: int = Field(4096, ge=1, description="connections at a time; the longest idle ones are closed")
+    prefix: str = Field(
+        "", pattern=r"^(/[\w.~-]+)*$", description="path that a proxy puts before ours, such as /kernelscope"
+    )
+    trusted_proxies: str = Field(
+        "", description="addresses or networks, separated by commas, whose X-Forwarded-For is believed; none if empty"
+    )
     max_body: int = Field(16 * 2**20, ge=1024, description="bytes of a request's body")
     max_pixels: int = Field(preprocessing.MAX_PIXELS, ge=1, description="width times height of an image")
     explain_memory: int = Field(
@@ -62,6 +73,40 @@ class Settings(BaseSettings):
     drain_timeout: float = Field(30.0, ge=0, le=3600, description="seconds that requests in flight get after SIGTERM")
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON")
     log_requests: bool = Field(True, description="write a line for each request")
+
+    @field_validator("api_keys")
+    @classmethod
+    def _check_keys(cls, keys: str) -> str:
+        for key in keys.split(",") if keys else ():
+            _check_key(key.strip())
+        return keys
+
+    @field_validator("admin_key")
+    @classmethod
+    def _check_admin_key(cls, key: str) -> str:
+        if key:
+            _check_key(key)
+        return key
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then the environment as `environment.Variables` reads it."""
+        return init_settings, Variables(settings_cls)
+
+
+def _check_key(key: str) -> None:
+    """Raise a `ValueError` for a key that some client could not send, or that would be several."""
+    if not key:
+        raise ValueError("a key is empty")
+    if not key.isascii() or not key.isprintable() or " " in key or "," in key:
+        raise ValueError("keys are of printable ASCII characters, without blanks and commas")
 
 
 def may_fork() -> bool:
@@ -97,4 +142,5 @@ def load(**flags: object) -> Settings:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else "?"
         said = f"KERNELSCOPE_{name.upper()} or --{name.replace('_', '-')}"
-        raise UsageError(f"{said} is {first['input']!r}: {first['msg'].lower()}") from None
+        value = "wrong" if name.endswith(("_key", "_keys")) else repr(first["input"])  # keys are not for the log
+        raise UsageError(f"{said} is {value}: {first['msg'].lower().removeprefix('value error, ')}") from None

@@ -51,7 +51,10 @@ def serve(settings: Settings) -> int:
     """
     log_setup.configure(settings.log_format)
     with sockets.listen(settings.host, settings.port) as listening:
-        return _Supervisor(settings, listening).run()
+        try:
+            return _Supervisor(settings, listening).run()
+        finally:
+            sockets.remove(settings.host)
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ def evaluate(arguments: list[str]) -> int:
         soft_wrap=True,
     )
     if dataset.summary:
-        announcement.announce_problems(dataset.summary, console)
+        announcement.announce_reading(dataset.summary, console)
     if datasets.trained_on(bundle.card, dataset) and name in ("train", "all"):
         console.print("[yellow]the bundle was trained on all or most of these images[/]", highlight=False)
     table = Table("class", "recall", "most often confused with", box=None)

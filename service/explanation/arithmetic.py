@@ -12,13 +12,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from contract.network.errors import CannotExplain
+from contract.network.form import Form
+from contract.network.graph import Array
+from contract.network.layers import IMAGES, Kind, Layer, Size
+from contract.network.window import Window
 from contract.preprocessing import Pixels
-from service.explanation.errors import CannotExplain
-from service.explanation.form import Form
-from service.explanation.graph import Array
 from service.explanation.heat_map import rounded
-from service.explanation.layers import IMAGES, Kind, Layer, Size
-from service.explanation.window import Window
 
 Part = dict[str, Any]
 

@@ -11,26 +11,24 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 
 from contract import bundle
+from contract.network import head, sessions
+from contract.network.form import Form
+from contract.network.gradient import Gradient
+from contract.network.graph import Floats
+from contract.network.head import Pooling
+from contract.network.layers import IMAGES
+from contract.network.receptive_field import Field
 from contract.preprocessing import Pixels
-from service.explanation import sessions
-from service.explanation.errors import CannotExplain
-from service.explanation.form import Form, Question
-from service.explanation.gradient import Gradient
-from service.explanation.graph import LAYOUT, Floats, Graph, Node
 from service.explanation.heat_map import HeatMap
-from service.explanation.layers import IMAGES
-from service.explanation.receptive_field import Field
-
-Pooling = Literal["mean", "max", "flatten", "none"]
+from service.explanation.question import Question
 
 _VALUES_AT_ONCE: Final = 2**22
 """Values of maps that are run through the head at once."""
-_SCALINGS: Final = frozenset({"Add", "Sub", "Mul", "Div"})
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class Head:
 
     def __init__(self, form: Form) -> None:
         self._form = form
-        self.tensor, self.pooling = _find(form.graph, form.score)
+        self.tensor, self.pooling = head.find(form.graph, form.score)
         layer = form.layers.giving(self.tensor)
         self.layer = layer.id if layer else IMAGES
         self.field = layer.field if layer else Field()
@@ -159,56 +157,3 @@ class Head:
             laid_out = np.ascontiguousarray(self._form.graph.from_images(self.tensor, np.stack(part)))
             parts.append(session.run(outputs, {self.tensor: laid_out}))
         return [np.concatenate(values) for values in zip(*parts, strict=True)]
-
-
-def _find(graph: Graph, score: str) -> tuple[str, Pooling]:
-    """The last maps, and how they are pooled on the way to the score."""
-    tensor, is_linear = score, False
-    while node := graph.producers.get(tensor):
-        before = _linear_input(graph, node)
-        pooling = _pooling(graph, node)
-        if pooling != "none" and is_linear:
-            return node.inputs[0], pooling
-        if before is None:
-            break
-        is_linear = is_linear or node.operator not in (LAYOUT | _SCALINGS)
-        if _positions(graph, before) > 1:
-            return _checked(graph, before, is_linear), "flatten"
-        tensor = before
-    return _checked(graph, tensor, is_linear), "none"
-
-
-def _checked(graph: Graph, tensor: str, is_linear: bool) -> str:
-    if not is_linear or tensor not in graph.roles:
-        raise CannotExplain("the logits are not linear in the last maps")
-    return tensor
-
-
-def _positions(graph: Graph, tensor: str) -> int:
-    size = graph.size(tensor)
-    return size[0] * size[1] if size else 1
-
-
-def _pooling(graph: Graph, node: Node) -> Pooling:
-    names: dict[str, Pooling] = {
-        "GlobalAveragePool": "mean", "ReduceMean": "mean", "AveragePool": "mean",
-        "GlobalMaxPool": "max", "ReduceMax": "max", "MaxPool": "max",
-    }  # fmt: skip
-    if node.operator not in names or _positions(graph, node.output) > 1:
-        return "none"
-    before, after = graph.size(node.inputs[0]), graph.size(node.output)
-    return names[node.operator] if before and after and before[2] == after[2] else "none"
-
-
-def _linear_input(graph: Graph, node: Node) -> str | None:
-    """What a node is a linear function of, apart from a constant."""
-    dynamic = graph.dynamic(node)
-    if len(dynamic) != 1:
-        return None
-    if node.operator in LAYOUT or node.operator in ("MatMul", "Gemm", "BatchNormalization", "Add", "Sub", "Mul"):
-        return dynamic[0]
-    if node.operator == "Div" and node.inputs[0] == dynamic[0]:
-        return dynamic[0]
-    if node.operator == "Conv" and _positions(graph, node.output) == 1:
-        return dynamic[0]
-    return None

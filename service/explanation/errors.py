@@ -1,57 +1,21 @@
-"""What an explanation can be refused for.
+"""What an explanation can be refused for, beside what `contract.network.errors` has.
 
-ExplanationError           one line that says what was wrong and what would be right
-├── UnknownLayer         404 unknown_layer
-├── UnknownChannel       404 unknown_channel
+ExplanationError
 ├── UnknownClass         422 unknown_class
 ├── UnknownMethod        422 unknown_method
-├── UnknownUnit          422 unknown_unit
 ├── InvalidOption        422 invalid_parameter
-├── CannotExplain        409 cannot_explain
-└── NotPrepared          409 not_prepared: what is asked for has not been computed beside the bundle
+└── NotPrepared          409 not_prepared: it is read from files beside the bundle, and there are none
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from contract.errors import KernelscopeError
-
-
-class ExplanationError(KernelscopeError):
-    """A request for an explanation that is not answered.
-
-    Attributes:
-        code: a short identifier for programs, the `error.code` of a REST reply.
-        status: the HTTP status that says the same.
-    """
-
-    code: ClassVar[str] = "cannot_explain"
-    status: ClassVar[int] = 409
-
-
-class CannotExplain(ExplanationError):
-    """A model or a layer that a method does not apply to."""
+from contract.network.errors import ExplanationError
 
 
 class NotPrepared(ExplanationError):
     """What is asked for is read from files beside the bundle, and there are none."""
 
     code = "not_prepared"
-
-
-class UnknownLayer(ExplanationError):
-    """The model has no such layer."""
-
-    code = "unknown_layer"
-    status = 404
-
-
-class UnknownChannel(ExplanationError):
-    """The layer has no such channel."""
-
-    code = "unknown_channel"
-    status = 404
 
 
 class UnknownClass(ExplanationError):
@@ -65,13 +29,6 @@ class UnknownMethod(ExplanationError):
     """There is no such method."""
 
     code = "unknown_method"
-    status = 422
-
-
-class UnknownUnit(ExplanationError):
-    """The layer has no unit at that row, column and channel."""
-
-    code = "unknown_unit"
     status = 422
 
 

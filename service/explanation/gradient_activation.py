@@ -12,12 +12,13 @@ from typing import Final
 
 import numpy as np
 
+from contract.network.errors import CannotExplain
+from contract.network.form import Form
+from contract.network.graph import Floats
+from contract.network.layers import Layer
 from contract.preprocessing import Pixels
-from service.explanation.errors import CannotExplain
-from service.explanation.form import Form, Question
-from service.explanation.graph import Floats
 from service.explanation.heat_map import HeatMap
-from service.explanation.layers import Layer
+from service.explanation.question import Question
 
 FINE: Final = 7
 """Positions on a side that a layer has at least to be chosen unless one is named."""

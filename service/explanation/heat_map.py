@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from service.explanation.graph import Floats
+from contract.network.graph import Floats
 
 Pair = tuple[int, int]
 

@@ -7,11 +7,12 @@ from typing import Final
 
 import numpy as np
 
+from contract.network.form import Form, in_batches
+from contract.network.graph import Floats
 from contract.preprocessing import Pixels
 from service.explanation.baselines import Baseline, baseline
-from service.explanation.form import Form, Question, in_batches
-from service.explanation.graph import Floats
 from service.explanation.heat_map import HeatMap
+from service.explanation.question import Question
 
 STEPS: Final = 50
 MOST_STEPS: Final = 512

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-from service.explanation import gradient
-from service.explanation.errors import CannotExplain, InvalidOption, UnknownMethod
+from contract.network import gradient
+from contract.network.errors import CannotExplain
+from service.explanation.errors import InvalidOption, UnknownMethod
 from service.explanation.subject import Subject
 
 Method = Literal["contributions", "occlusion", "integrated_gradients", "gradient_activation"]

@@ -7,12 +7,13 @@ from typing import Final, get_args
 
 import numpy as np
 
+from contract.network.form import Form, in_batches
+from contract.network.graph import Floats
 from contract.preprocessing import Pixels
 from service.explanation.baselines import Baseline, baseline
 from service.explanation.errors import InvalidOption
-from service.explanation.form import Form, Question, in_batches
-from service.explanation.graph import Floats
 from service.explanation.heat_map import HeatMap
+from service.explanation.question import Question
 
 MOST_PASSES: Final = 4096
 FILLS: Final = get_args(Baseline)

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from contract.network.graph import Floats
 from contract.preprocessing import Pixels
-from service.explanation.graph import Floats
 from service.explanation.heat_map import HeatMap
 
 View = Literal["overlay", "alone"]

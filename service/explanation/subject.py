@@ -7,9 +7,10 @@ from pathlib import Path
 
 from contract import bundle
 from contract.card import Card
+from contract.network.errors import CannotExplain
+from contract.network.form import Form
 from service.explanation.contributions import Head
-from service.explanation.errors import CannotExplain, UnknownClass
-from service.explanation.form import Form
+from service.explanation.errors import UnknownClass
 
 
 class Subject:

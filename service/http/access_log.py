@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import re
 import time
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.http.context import context_of
+from service.http.context import RequestContext, context_of
 from service.observability.metrics import Metrics
 
 log = logging.getLogger("kernelscope.access")
@@ -18,6 +19,7 @@ _ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _FAULT: Final = 500
 _CLIENT_GONE: Final = 499
 """What is logged where the client left before there was a reply; nginx' number."""
+_CLOSE: Final = (b"connection", b"close")
 
 
 class AccessLog:
@@ -32,8 +34,7 @@ class AccessLog:
             await self._app(scope, receive, send)
             return
         context = context_of(scope)
-        identity = _client_id(scope) or context.request_id.encode()
-        context.request_id = identity.decode()
+        identity = identify(scope["headers"], context)
         status = _CLIENT_GONE
 
         async def answer(message: Message) -> None:
@@ -41,6 +42,8 @@ class AccessLog:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", identity)]
+                if context.body_pending:  # the rest is not waited for, and must not be taken for the next request
+                    message["headers"].append(_CLOSE)
             await send(message)
 
         self._metrics.in_flight.inc()
@@ -58,28 +61,33 @@ class AccessLog:
             self._metrics.requests.labels(route, scope["method"] if route != "other" else "any", status, *model).inc()
             self._metrics.request_seconds.labels(route, *model).observe(took)
             if self._log_requests:
-                client = scope.get("client")
-                log.info(
-                    "%s %s %d",
-                    scope["method"],
-                    scope["path"],
-                    status,
-                    extra={
-                        "fields": {
-                            "method": scope["method"],
-                            "path": scope["path"],
-                            "status": status,
-                            "milliseconds": round(took * 1000, 2),
-                            "client": client[0] if client else None,
-                            "request_id": context.request_id,
-                        }
-                    },
-                )
+                write(scope["method"], scope["path"], status, took, scope.get("client"), context.request_id)
 
 
-def _client_id(scope: Scope) -> bytes | None:
-    """The client's request id, if it is one that can be logged safely."""
-    for name, value in scope["headers"]:
+def write(method: str, path: str, status: int, seconds: float, client: Any, request_id: str) -> None:
+    """A request's line.
+
+    Args:
+        method, path, status: what was asked, and how it was answered.
+        seconds: since the request's head was complete.
+        client: host and port, None where the connection has none.
+        request_id: as the reply's `X-Request-ID` says.
+    """
+    fields = {
+        "method": method,
+        "path": path,
+        "status": int(status),
+        "milliseconds": round(seconds * 1000, 2),
+        "client": client[0] if client else None,
+        "request_id": request_id,
+    }
+    log.info("%s %s %d", method, path, status, extra={"fields": fields})
+
+
+def identify(headers: Iterable[tuple[bytes, bytes]], context: RequestContext) -> bytes:
+    """The request's id: the client's own, if it is one that can be logged safely, else the one made for it."""
+    for name, value in headers:
         if name == b"x-request-id" and _ID.fullmatch(value):
+            context.request_id = value.decode()
             return bytes(value)
-    return None
+    return context.request_id.encode()

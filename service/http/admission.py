@@ -1,19 +1,34 @@
-"""Rejections at the connection: a request that the queue has no room for costs nothing further in.
+"""Rejections at the connection: a request that the queue has no room for costs little, and nothing further in.
 
-Under four times the load that can be answered, rejecting is most of the work (docs/performance.md).
+Under four times the load that can be answered, rejecting is most of the work (docs/performance.md). Who may not ask at
+all is not rejected here but told so further in: the queue is none of a stranger's business.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
+from service.http import access_log
+from service.http.auth import ApiKeys
+from service.http.context import RequestContext
+from service.http.errors import OVERLOADED, RETRY_SECONDS, reply
 from service.inference.registry import Registry
 from service.observability.metrics import Metrics
 
 PATH: Final = b"/predict"
 """The request that is rejected at the connection; one that asks for another model, say, is looked at more closely."""
+
+_STATUS: Final = HTTPStatus.SERVICE_UNAVAILABLE
+_BODY: Final = bytes(reply(PATH.decode(), _STATUS, *OVERLOADED).body)
+_REPLY: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: %d\r\ncontent-length: %d\r\n"
+    % (RETRY_SECONDS, len(_BODY))
+)
 
 
 class AdmissionControl:
@@ -22,33 +37,60 @@ class AdmissionControl:
     Args:
         registry: whose default model's queue is asked.
         metrics: told of rejections.
+        keys: of which a request must have sent one.
         timeout: seconds that a request has, where it does not say how many.
+        log_requests: whether each rejection has its line in the log.
     """
 
-    def __init__(self, registry: Registry, metrics: Metrics, timeout: float) -> None:
-        self._registry, self._metrics, self._timeout = registry, metrics, timeout
+    def __init__(
+        self, registry: Registry, metrics: Metrics, keys: ApiKeys, *, timeout: float, log_requests: bool
+    ) -> None:
+        self._registry, self._metrics, self._keys, self._timeout = registry, metrics, keys, timeout
+        self._log_requests = log_requests
         self._admitted = self._rejected = 0
 
-    def admits(self, path: bytes) -> bool:
-        """Whether a POST to that path may come in; if not, it is counted as rejected."""
-        loaded = self._registry.newest(self._registry.default) if path == PATH else None
-        if loaded is None:
-            return True
+    def check(self, url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> Rejection | None:
+        """Why a POST may not come in; None where it may, or where something else is to say so."""
+        loaded = self._registry.newest(self._registry.default) if url == PATH else None
+        if loaded is None or not self._keys.allow(PATH.decode(), headers):
+            return None
         if loaded.batcher.admits(1, arriving=self._admitted, time_left=self._timeout):
             if not self._admitted:  # the loop reads what has come on all connections, and only then runs their tasks
                 asyncio.get_running_loop().call_soon(self._count_anew)
             self._admitted += 1
-            return True
+            return None
+        return Rejection(self, loaded.metric_labels)
+
+    def record(self, scope: Any, context: RequestContext, metric_labels: tuple[str, str]) -> bytes:
+        """Count a rejection and write its line in the log; returns the request's id."""
+        identity = access_log.identify(scope["headers"], context)
+        took = time.perf_counter() - context.arrived
         if not self._rejected:
-            asyncio.get_running_loop().call_soon(self._report, loaded.metric_labels)
+            asyncio.get_running_loop().call_soon(self._report, metric_labels)
         self._rejected += 1
-        return False
+        self._metrics.request_seconds.labels(PATH.decode(), *metric_labels).observe(took)
+        if self._log_requests:
+            access_log.write("POST", PATH.decode(), _STATUS, took, scope["client"], context.request_id)
+        return identity
 
     def _count_anew(self) -> None:
         self._admitted = 0
 
     def _report(self, metric_labels: tuple[str, str]) -> None:
         self._metrics.shed.labels("queue_full").inc(self._rejected)
-        status = HTTPStatus.SERVICE_UNAVAILABLE
-        self._metrics.requests.labels(PATH.decode(), "POST", status.value, *metric_labels).inc(self._rejected)
+        self._metrics.requests.labels(PATH.decode(), "POST", _STATUS.value, *metric_labels).inc(self._rejected)
         self._rejected = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A request that is rejected, once it is known whether its body comes soon."""
+
+    control: AdmissionControl
+    metric_labels: tuple[str, str]
+
+    def reply(self, scope: Any, context: RequestContext, *, keep_alive: bool) -> bytes:
+        """The reply, which is counted and logged as any other."""
+        identity = self.control.record(scope, context, self.metric_labels)
+        close = b"" if keep_alive else b"connection: close\r\n"
+        return b"%bx-request-id: %b\r\n%b\r\n%b" % (_REPLY, identity, close, _BODY)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+import zlib
 from collections.abc import AsyncGenerator
+from contextlib import nullcontext
 from http import HTTPStatus
 from typing import Final, TypeVar
 
@@ -12,8 +15,12 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
-from service.http.errors import ApiError
+from service.http import json_limits
+from service.http.context import context_of
+from service.http.errors import CLIENT_CLOSED_REQUEST, ApiError
+from service.http.json_limits import JsonLimits
 from service.schemas import ImageRequest, ImagesRequest
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -27,15 +34,44 @@ _FORMS: Final = (
 )
 
 
-async def body(request: Request, limit: int) -> bytes:
-    """A request's whole body.
+async def body(request: Request, limit: int, seconds: float) -> bytes:
+    """A request's whole body, as it was before gzip or deflate.
+
+    Args:
+        request: what came.
+        limit: bytes that it may have, packed and unpacked.
+        seconds: that it may take to come, from the request's head.
 
     Raises:
-        ApiError: 413, as soon as it is known to be longer than `limit` bytes; the rest is not read.
+        ApiError: 413, as soon as it is known to be longer, and the rest is not read; 408 where it comes too slowly; 400
+            where it cannot be unpacked; 499 where the client leaves.
     """
     said = request.headers.get("content-length", "")
     if said.isdecimal() and int(said) > limit:
         raise _too_large(limit)
+    context = context_of(request.scope)
+    left = min(context.seconds_left, context.seconds_until(seconds))
+    try:
+        async with asyncio.timeout(left) if context.body_pending else nullcontext():
+            sent = await _read(request, limit)
+    except TimeoutError:
+        raise too_slow(seconds) from None
+    except ClientDisconnect:
+        raise ApiError(CLIENT_CLOSED_REQUEST, "client_gone", "the client left before its request was whole") from None
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    return await asyncio.to_thread(_inflated, sent, encoding, limit) if encoding not in ("", "identity") else sent
+
+
+def too_slow(seconds: float) -> ApiError:
+    """The refusal of a body that does not come."""
+    return ApiError(
+        HTTPStatus.REQUEST_TIMEOUT,
+        "request_timeout",
+        f"the body did not come within {seconds:g} s: send it faster, or raise KERNELSCOPE_TIMEOUT",
+    )
+
+
+async def _read(request: Request, limit: int) -> bytes:
     chunks, length = [], 0
     async for chunk in request.stream():
         length += len(chunk)
@@ -45,17 +81,39 @@ async def body(request: Request, limit: int) -> bytes:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-async def one(request: Request, limit: int) -> bytes:
+def _inflated(data: bytes, encoding: str, limit: int) -> bytes:
+    """The body as it was before gzip or deflate, `limit` bytes at most, however small it travelled."""
+    if encoding not in ("gzip", "deflate"):
+        raise ApiError(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_content_encoding",
+            f"content encoding {encoding[:40]!r} is not taken: use gzip or deflate",
+        )
+    unpack = zlib.decompressobj(wbits=zlib.MAX_WBITS | (16 if encoding == "gzip" else 0))
+    try:
+        found = unpack.decompress(data, limit + 1)
+    except zlib.error as error:
+        raise ApiError(HTTPStatus.BAD_REQUEST, "invalid_encoding", f"the body is not {encoding}: {error}") from None
+    if len(found) > limit:
+        raise _too_large(limit, " once unpacked")
+    if not unpack.eof:
+        raise ApiError(HTTPStatus.BAD_REQUEST, "invalid_encoding", f"the {encoding} body is cut short")
+    return found
+
+
+async def one(request: Request, limit: int, seconds: float) -> bytes:
     """The one encoded image of a request.
 
     Raises:
-        ApiError: 413 too large, 415 a content type that is not taken, 400 no or several images, or broken JSON.
+        ApiError: as `body` does; 415 a content type that is not taken, 400 no or several images, or broken JSON.
     """
-    kind, data = _kind(request), await body(request, limit)
+    kind, data = _kind(request), await body(request, limit, seconds)
     if not data:
         raise ApiError(HTTPStatus.BAD_REQUEST, "empty", f"the body is empty: {_FORMS}")
     if kind == "json":
-        return _from_base64(_parse(ImageRequest, data, '{"image": "<base64>"}').image, "image")
+        return _from_base64(
+            _parse(ImageRequest, data, json_limits.of_images(1), '{"image": "<base64>"}').image, "image"
+        )
     if kind == "multipart":
         files = await _files(request, data)
         if len(files) > 1:
@@ -68,13 +126,13 @@ async def one(request: Request, limit: int) -> bytes:
     return data
 
 
-async def several(request: Request, limit: int, most: int) -> list[bytes | ApiError]:
+async def several(request: Request, limit: int, seconds: float, most: int) -> list[bytes | ApiError]:
     """The encoded images of a request, in order; a refusal in the place of one whose base64 is broken.
 
     Raises:
         ApiError: as `one` does; and 413 for more than `most` images.
     """
-    kind, data = _kind(request), await body(request, limit)
+    kind, data = _kind(request), await body(request, limit, seconds)
     if not data:
         raise ApiError(
             HTTPStatus.BAD_REQUEST, "empty", "the body is empty: send a form with files, or JSON with base64"
@@ -86,7 +144,7 @@ async def several(request: Request, limit: int, most: int) -> list[bytes | ApiEr
         return list(files)
     if kind == "raw":
         return [data]
-    texts = _parse(ImagesRequest, data, '{"images": ["<base64>", ...]}').images
+    texts = _parse(ImagesRequest, data, json_limits.of_images(most), '{"images": ["<base64>", ...]}').images
     if not texts:
         raise ApiError(HTTPStatus.BAD_REQUEST, "empty", "images is an empty list: send one image or more")
     if len(texts) > most:
@@ -135,7 +193,8 @@ async def _files(request: Request, data: bytes) -> list[bytes]:
     return files
 
 
-def _parse(model: type[_Model], data: bytes, shape: str) -> _Model:
+def _parse(model: type[_Model], data: bytes, limits: JsonLimits, shape: str) -> _Model:
+    json_limits.check(data, limits)
     try:
         return model.model_validate_json(data)
     except ValidationError as error:
@@ -154,18 +213,27 @@ def _from_base64(text: str, where: str) -> bytes:
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
+        return decode_base64(text)
+    except ValueError as error:
+        raise ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_base64", f"{where} is not base64: {error}") from None
+
+
+def decode_base64(text: str) -> bytes:
+    """What base64 stands for, which may be broken into lines as MIME and PEM do. Raises `ValueError`."""
+    try:
         return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ApiError(
-            HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_base64", f"{where} is not base64: {str(error).lower()}"
-        ) from None
+    except ValueError:
+        try:
+            return base64.b64decode("".join(text.split()), validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise ValueError(str(error).lower()) from None
 
 
-def _too_large(limit: int) -> ApiError:
+def _too_large(limit: int, when: str = "") -> ApiError:
     return ApiError(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "too_large",
-        f"the body is longer than {limit:,} bytes: send a smaller image, or raise KERNELSCOPE_MAX_BODY",
+        f"the body is longer than {limit:,} bytes{when}: send a smaller image, or raise KERNELSCOPE_MAX_BODY",
     )
 
 

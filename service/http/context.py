@@ -25,6 +25,7 @@ class RequestContext:
         request_id: what the access log, the reply's `X-Request-ID` and traces call it.
         metric_labels: name and version of the model that answers it.
         pending: futures that it waits for; all are cancelled when its client disconnects.
+        body_pending: whether a part of its body has not come yet.
     """
 
     arrived: float = field(default_factory=time.perf_counter)
@@ -32,11 +33,16 @@ class RequestContext:
     request_id: str = field(default_factory=lambda: secrets.token_hex(8))
     metric_labels: tuple[str, str] = NO_MODEL
     pending: set[asyncio.Future[Any]] = field(default_factory=set)
+    body_pending: bool = False
 
     @property
     def seconds_left(self) -> float:
         """Seconds until the deadline."""
         return self.deadline - time.perf_counter()
+
+    def seconds_until(self, age: float) -> float:
+        """Seconds until the request is `age` seconds old."""
+        return self.arrived + age - time.perf_counter()
 
 
 def attach(scope: Any, context: RequestContext) -> None:

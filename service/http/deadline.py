@@ -10,15 +10,13 @@ from http import HTTPStatus
 from fastapi import Request
 
 from contract.preprocessing import Pixels
+from service.http.body import too_slow
 from service.http.context import context_of
-from service.http.errors import ApiError
+from service.http.errors import CLIENT_CLOSED_REQUEST, ApiError
 from service.inference.batcher import Overloaded, Probabilities
 from service.inference.loaded_model import LoadedModel
 from service.observability import tracing
 from service.state import app_state
-
-CLIENT_CLOSED_REQUEST = 499
-"""nginx' status for a client that left before there was a reply; nobody receives it, the log shows it."""
 
 
 @asynccontextmanager
@@ -30,7 +28,8 @@ async def deadline(request: Request, timeout: float | None) -> AsyncIterator[Non
         timeout: seconds; the settings' where None.
 
     Raises:
-        ApiError: 503, when the time is up; what waits for the model is taken from its queue.
+        ApiError: when the time is up, 503, or 408 where the body has taken it; what waits for the model is taken from
+            its queue.
     """
     state, context = app_state(request), context_of(request.scope)
     seconds = state.settings.timeout if timeout is None else timeout
@@ -39,6 +38,8 @@ async def deadline(request: Request, timeout: float | None) -> AsyncIterator[Non
         async with asyncio.timeout(context.seconds_left):
             yield
     except TimeoutError:
+        if context.body_pending and seconds >= state.settings.timeout:  # else it is the client that cannot wait
+            raise too_slow(seconds) from None
         state.metrics.shed.labels("deadline").inc()
         raise ApiError(
             HTTPStatus.SERVICE_UNAVAILABLE,

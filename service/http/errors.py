@@ -9,15 +9,20 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from contract.errors import BundleNotFound, ImageError
-from service.explanation.errors import ExplanationError
+from contract.network.errors import ExplanationError
 from service.explanation.explainer import Busy, ExplanationFailed
 from service.inference.batcher import Overloaded
 
 RETRY_SECONDS: Final = 1
 OVERLOADED: Final = ("overloaded", "too many images wait for the model: try again in a moment")
 """The code and the message of a refusal for want of room, wherever it is made."""
+
+
+CLIENT_CLOSED_REQUEST: Final = 499
+"""nginx' status for a client that left before there was a reply; nobody receives it, the log shows it."""
 
 
 class ApiError(Exception):
@@ -30,6 +35,7 @@ class ApiError(Exception):
 
 def reply(path: str, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
     """An error's reply, in the shape of the protocol that `path` belongs to."""
+    message = message.encode(errors="backslashreplace").decode()  # a JSON string may hold half of a surrogate pair
     error = message if f"{path}/".startswith(("/v1/", "/v2/")) else {"code": code, "message": message}
     return JSONResponse({"error": error}, status, headers=headers)
 
@@ -53,6 +59,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(ApiError)
     async def refusal(request: Request, error: ApiError) -> JSONResponse:
         return reply(request.url.path, error.status, error.code, str(error))
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> JSONResponse:
+        return reply(request.url.path, CLIENT_CLOSED_REQUEST, "client_gone", "the client left")
 
     @app.exception_handler(ImageError)
     async def image(request: Request, error: ImageError) -> JSONResponse:

@@ -14,8 +14,8 @@ from service.explanation.explainer import Busy
 from service.explanation.tasks import Answer, Form, Kind, Options, Task
 from service.http import body
 from service.http.context import context_of
-from service.http.deadline import CLIENT_CLOSED_REQUEST, deadline, is_cancelling
-from service.http.errors import ApiError
+from service.http.deadline import deadline, is_cancelling
+from service.http.errors import CLIENT_CLOSED_REQUEST, ApiError
 from service.http.negotiation import preferred
 from service.inference.loaded_model import LoadedModel
 from service.routes.explain_schemas import (
@@ -29,7 +29,7 @@ from service.routes.explain_schemas import (
 )
 from service.routes.parameters import Model, Timeout, Version
 from service.routes.tensorflow_serving import read_images
-from service.routes.tensors import decoded, refuse, version_number
+from service.routes.tensors import decoded, parsed, refuse, version_number
 from service.schemas import (
     ONE_IMAGE,
     PROTOCOL_INFERRING,
@@ -46,7 +46,7 @@ router = APIRouter(tags=["inside"])
 
 _MOST_INSTANCES: Final = 8
 """Images in one request to KServe's path: each takes its turn."""
-_REFUSED: Final = refused(ErrorReply, 400, 401, 404, 409, 413, 415, 422, 503)
+_REFUSED: Final = refused(ErrorReply, 400, 401, 404, 408, 409, 413, 415, 422, 503)
 _ASKING: Final = refused(ErrorReply, 401, 404, 409, 422, 503)
 _TYPES: Final[dict[str, Form]] = {
     "application/json": "json",
@@ -180,8 +180,8 @@ async def kserve(request: Request, name: str, options: Explaining, version: str 
     state = app_state(request)
     loaded = find_model(request, name, version_number(version))
     async with deadline(request, None):
-        text = await body.body(request, state.settings.max_body)
-        _, encoded, images = await asyncio.to_thread(read_images, text, loaded, _MOST_INSTANCES)
+        text = await body.body(request, state.settings.max_body, state.settings.timeout)
+        _, encoded, images = await parsed(len(text), lambda: read_images(text, loaded, _MOST_INSTANCES))
         pixels = await decoded(state, encoded, loaded) if images is None else images
         if len(pixels) > _MOST_INSTANCES:
             refuse(f"the request has {len(pixels)} images; send {_MOST_INSTANCES} at most to be explained")
@@ -210,7 +210,8 @@ async def _look(
     async with deadline(request, timeout):
         image = None
         if request.method == "POST":
-            image = await state.decoder.one(await body.one(request, state.settings.max_body), loaded)
+            sent = await body.one(request, state.settings.max_body, state.settings.timeout)
+            image = await state.decoder.one(sent, loaded)
         answer = await _answer(request, loaded, Task(kind, *_named(loaded), form, image, options))
     return Response(answer.body, media_type=answer.media_type, headers={"Vary": "Accept", **answer.headers})
 

@@ -8,7 +8,6 @@ Source: https://github.com/kserve/open-inference-protocol and Triton's protocol 
 
 from __future__ import annotations
 
-import asyncio
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -18,14 +17,14 @@ from fastapi.responses import JSONResponse, Response
 from contract import bundle
 from contract.errors import BundleError, BundleNotFound
 from contract.version import VERSION
-from service.http import auth, body
+from service.http import auth, body, json_limits
 from service.http.deadline import deadline, infer
 from service.inference.registry import VersionState
 from service.routes.open_inference_codec import HEADER, parameters, read, reply
 from service.routes.tensors import (
     decoded,
-    inflated,
     json_object,
+    parsed,
     refuse,
     version_number,
 )
@@ -157,10 +156,11 @@ async def infer_(request: Request, name: str, version: str | None = None) -> Res
     """Probabilities of images; the body may be packed with gzip or deflate."""
     state = app_state(request)
     loaded = find_model(request, name, version_number(version))
-    limit = state.settings.max_body
     async with deadline(request, None):
-        sent = inflated(await body.body(request, limit), request.headers.get("content-encoding", ""), limit)
-        asked = await asyncio.to_thread(read, sent, request.headers.get(HEADER), loaded)
+        sent = await body.body(request, state.settings.max_body, state.settings.timeout)
+        limits = json_limits.of_images(state.settings.max_images, loaded.card.height, loaded.card.width)
+        header = request.headers.get(HEADER)
+        asked = await parsed(len(sent), lambda: read(sent, header, loaded, limits))
         async with deadline(request, asked.timeout):
             tensor = await decoded(state, asked.encoded, loaded) if asked.tensor is None else asked.tensor
             if len(tensor) > state.settings.max_images:
@@ -183,7 +183,7 @@ async def index(request: Request) -> list[dict[str, str]]:
 
 @router.post(
     "/repository/models/{name}/load",
-    responses=refused(ProtocolError, 400, 401, 403, 404, 413, 503),
+    responses=refused(ProtocolError, 400, 401, 403, 404, 408, 413, 415, 503),
     openapi_extra=takes({"application/json": described(LoadRequest)}, required=False),
 )
 async def load(request: Request, name: str) -> dict[str, Any]:
@@ -194,7 +194,8 @@ async def load(request: Request, name: str) -> dict[str, Any]:
     state = app_state(request)
     auth.require_admin(request, state.settings)
     async with deadline(request, None):
-        asked = json_object(await body.body(request, state.settings.max_body) or b"{}")
+        sent = await body.body(request, state.settings.max_body, state.settings.timeout)
+        asked = json_object(sent or b"{}", json_limits.of_images(0))
     version = parameters(asked).get("version")
     try:
         await state.group.load(name, version_number(None if version is None else str(version)))

@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse, Response
 
 from contract import bundle
 from contract.preprocessing import Pixels
+from service.http.json_limits import JsonLimits
 from service.inference.batcher import Probabilities
 from service.inference.loaded_model import LoadedModel
 from service.routes.tensors import from_base64, from_length_prefixed, json_object, pixels, refuse
@@ -47,25 +48,26 @@ class InferenceRequest:
     classification: int
 
 
-def read(body: bytes, header: str | None, loaded: LoadedModel) -> InferenceRequest:
+def read(body: bytes, header: str | None, loaded: LoadedModel, limits: JsonLimits) -> InferenceRequest:
     """Parse a whole request, which takes milliseconds where a large tensor is written as JSON.
 
     Args:
         body: as it was sent, unpacked.
         header: the value of `HEADER`, None where there is none.
-        served: the model that is asked.
+        loaded: the model that is asked.
+        limits: of its JSON part.
 
     Raises:
         ApiError: the first thing that is wrong with it.
     """
     if header is None:
-        return _from_json(json_object(body), b"", loaded, binary=False)
+        return _from_json(json_object(body, limits), b"", loaded, binary=False)
     if not header.isdecimal() or not header.isascii() or len(header) > 12 or int(header) > len(body):
         refuse(f"{HEADER} is {header[:20]!r}; the body has {len(body)} bytes")
     length = int(header)
     if length == 0:
         return _from_raw(body, loaded)
-    return _from_json(json_object(body[:length]), body[length:], loaded, binary=True)
+    return _from_json(json_object(body[:length], limits), body[length:], loaded, binary=True)
 
 
 def _from_raw(body: bytes, loaded: LoadedModel) -> InferenceRequest:

@@ -51,7 +51,8 @@ async def predict(
     loaded = find_model(request, model, version)
     count = _top_k(loaded, top_k, state.settings.top_k)
     async with deadline(request, timeout):
-        pixels = await state.decoder.one(await body.one(request, state.settings.max_body), loaded)
+        sent = await body.one(request, state.settings.max_body, state.settings.timeout)
+        pixels = await state.decoder.one(sent, loaded)
         (probabilities,) = await infer(request, loaded, pixels)
     return JSONResponse(_prediction(loaded, probabilities, count))
 
@@ -78,7 +79,8 @@ async def predict_batch(
     loaded = find_model(request, model, version)
     count = _top_k(loaded, top_k, state.settings.top_k)
     async with deadline(request, timeout):
-        sent = await body.several(request, state.settings.max_body, state.settings.max_images)
+        settings = state.settings
+        sent = await body.several(request, settings.max_body, settings.timeout, settings.max_images)
         decoded = iter(await state.decoder.several([data for data in sent if isinstance(data, bytes)], loaded))
         results = [next(decoded) if isinstance(data, bytes) else data for data in sent]
         readable = [result for result in results if isinstance(result, np.ndarray)]

@@ -5,7 +5,6 @@ Source: https://www.tensorflow.org/tfx/serving/api_rest. Errors are `{"error": "
 
 from __future__ import annotations
 
-import asyncio
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -14,11 +13,11 @@ from fastapi.responses import JSONResponse
 
 from contract import bundle
 from contract.preprocessing import Pixels
-from service.http import body
+from service.http import body, json_limits
 from service.http.deadline import deadline, infer
 from service.http.errors import ApiError
 from service.inference.loaded_model import LoadedModel
-from service.routes.tensors import decoded, from_base64, json_object, pixels, refuse, version_number
+from service.routes.tensors import decoded, from_base64, json_object, parsed, pixels, refuse, version_number
 from service.schemas import (
     PROTOCOL_ASKING,
     PROTOCOL_INFERRING,
@@ -49,8 +48,9 @@ async def predict(request: Request, name: str, version: str | None = None) -> JS
     state = app_state(request)
     loaded = find_model(request, name, version_number(version))
     async with deadline(request, None):
-        text = await body.body(request, state.settings.max_body)
-        row_wise, encoded, images = await asyncio.to_thread(read_images, text, loaded, state.settings.max_images)
+        text = await body.body(request, state.settings.max_body, state.settings.timeout)
+        most = state.settings.max_images
+        row_wise, encoded, images = await parsed(len(text), lambda: read_images(text, loaded, most))
         tensor = await decoded(state, encoded, loaded) if images is None else images
         probabilities = (await infer(request, loaded, tensor)).astype(float).round(8).tolist()
     return JSONResponse({"predictions" if row_wise else "outputs": probabilities})
@@ -96,8 +96,8 @@ async def metadata(request: Request, name: str, version: str | None = None) -> d
 
 def read_images(body: bytes, loaded: LoadedModel, most: int) -> tuple[bool, list[bytes], Pixels | None]:
     """Whether the answer goes by rows, and encoded images or pixels; called on a thread, as parsing takes a while."""
-    asked = json_object(body)
-    if asked.get("signature_name", "serving_default") != "serving_default":
+    asked = json_object(body, json_limits.of_images(most, loaded.card.height, loaded.card.width))
+    if asked.get("signature_name", "") not in ("", "serving_default"):  # TensorFlow Serving takes empty for this one
         refuse("there is one signature, serving_default")
     if ("instances" in asked) == ("inputs" in asked):
         refuse("give either instances or inputs")

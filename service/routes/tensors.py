@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
+import asyncio
+import gc
 import json
 import math
+import re
 import struct
-import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 import numpy as np
 
 from contract.errors import ImageError
 from contract.preprocessing import Pixels
+from service.http import json_limits
+from service.http.body import decode_base64
 from service.http.errors import ApiError
+from service.http.json_limits import JsonLimits
 from service.inference.loaded_model import LoadedModel
 from service.state import AppState
+
+_Value = TypeVar("_Value")
+
+_AT_ONCE_BYTES: Final = 32 * 1024
+"""A JSON text of up to so many bytes is parsed on the event loop, in less than a millisecond."""
+_PARSER: Final = ThreadPoolExecutor(1, thread_name_prefix="json")
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def refuse(message: str, status: int = HTTPStatus.BAD_REQUEST) -> NoReturn:
@@ -34,38 +46,43 @@ def version_number(version: str | None) -> int | None:
     return int(version)
 
 
-def inflated(body: bytes, encoding: str, limit: int) -> bytes:
-    """The body as it was before gzip or deflate, `limit` bytes at most, however small it travelled."""
-    encoding = encoding.strip().lower()
-    if encoding in ("", "identity"):
-        return body
-    if encoding not in ("gzip", "deflate"):
-        refuse(f"content encoding {encoding[:40]!r} is not taken: use gzip or deflate")
-    unpack = zlib.decompressobj(wbits=zlib.MAX_WBITS | (16 if encoding == "gzip" else 0))
-    try:
-        data = unpack.decompress(body, limit + 1)
-    except zlib.error as error:
-        refuse(f"the body is not {encoding}: {error}")
-    if len(data) > limit:
-        refuse(f"the body is longer than {limit:,} bytes once unpacked", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-    if not unpack.eof:
-        refuse(f"the {encoding} body is cut short")
-    return data
-
-
 def _no_constants(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def json_object(text: bytes) -> dict[str, Any]:
-    """A JSON object; NaN, infinities and nesting without end are no JSON."""
+def json_object(text: bytes, limits: JsonLimits) -> dict[str, Any]:
+    """A JSON object; NaN, infinities, nesting without end and half of a surrogate pair are no JSON."""
+    json_limits.check(text, limits)
     try:
         found = json.loads(text, parse_constant=_no_constants)
+        if _SURROGATE.search(text):
+            json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        refuse("the request is not JSON: a string has half of a surrogate pair")
     except (ValueError, RecursionError) as error:
         refuse(f"the request is not JSON: {str(error)[:120]}")
     if not isinstance(found, dict):
         refuse("the request must be a JSON object")
     return found
+
+
+async def parsed(size: int, parse: Callable[[], _Value]) -> _Value:
+    """What `parse` returns: called at once for a text of few bytes, else on a thread, one text after another.
+
+    Parsing does not let go of the interpreter's lock: several at a time would only keep the event loop waiting longer.
+    """
+    if size <= _AT_ONCE_BYTES:
+        return parse()
+    return await asyncio.get_running_loop().run_in_executor(_PARSER, _without_collector, parse)
+
+
+def _without_collector(parse: Callable[[], _Value]) -> _Value:
+    """What `parse` returns; walking its new lists again and again would take twice as long as making them."""
+    gc.disable()
+    try:
+        return parse()
+    finally:
+        gc.enable()
 
 
 def pixels(shape: list[int], data: Any) -> Pixels:
@@ -106,9 +123,9 @@ def from_base64(data: Any) -> list[bytes]:
     if not flat or not all(isinstance(one, str) for one in flat):
         refuse("data must list encoded images as base64 strings")
     try:
-        return [base64.b64decode(one, validate=True) for one in flat]
-    except (binascii.Error, ValueError) as error:
-        refuse(f"data must list encoded images as base64 strings: {str(error).lower()}")
+        return [decode_base64(one) for one in flat]
+    except ValueError as error:
+        refuse(f"data must list encoded images as base64 strings: {error}")
 
 
 def from_length_prefixed(data: bytes) -> list[bytes]:

@@ -55,19 +55,19 @@ def test_images_are_found_by_name_or_content(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_listed_is_told_of_and_the_others_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("a", "b"):
+    for name in ("a", "b", "lost+found"):  # the last is a system's own: nothing is looked for in it
         (tmp_path / name).mkdir()
         (tmp_path / name / "x.png").touch()
     listed = Path.iterdir
 
     def iterdir(folder: Path) -> Iterator[Path]:  # the superuser, whom tests may run as, can list every folder
-        if folder.name == "a":
+        if folder.name in {"a", "lost+found"}:
             raise PermissionError(13, "Permission denied", str(folder))
         return listed(folder)
 
     monkeypatch.setattr(Path, "iterdir", iterdir)
     told: list[OSError] = []
-    assert [path.name for path in files.below(tmp_path, told.append)] == ["a", "b", "x.png"]
+    assert [path.name for path in files.below(tmp_path, told.append)] == ["a", "b", "x.png", "lost+found"]
     assert [error.filename for error in told] == [str(tmp_path / "a")]
     with pytest.raises(PermissionError):
         files.below(tmp_path)

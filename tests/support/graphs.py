@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from service.explanation import reading
-from service.explanation.graph import Graph
+from contract.network import reading
+from contract.network.graph import Graph
 
 NodeSpec = tuple[str, Sequence[Any], str | Sequence[str], dict[str, Any]]
 """An operator, its inputs (names, or arrays that are constants), its outputs, and its attributes."""

@@ -67,7 +67,7 @@ def start(*flags: str, **environment: str) -> Server:
         assert process.stdout is not None
         for line in process.stdout:  # to its end: a server whose pipe is full stands still
             lines.append(line.rstrip("\n"))
-            match = re.search(r"on (http://\S+)", line)
+            match = re.search(r"on (http://\S+|unix:\S+)", line)
             if match:
                 said.put(match[1])
         said.put("")
@@ -76,7 +76,9 @@ def start(*flags: str, **environment: str) -> Server:
     reader.start()
     url = said.get(timeout=60)
     assert url, "the server did not start:\n" + "\n".join(lines)
-    return Server(process, url, httpx.Client(base_url=url, timeout=30), lines, reader)
+    return Server(
+        process, url, httpx.Client(base_url=url.replace("unix:", "http://localhost"), timeout=30), lines, reader
+    )
 
 
 def figures(server: Server, client: httpx.Client | None = None) -> dict[str, float]:

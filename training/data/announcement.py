@@ -43,13 +43,13 @@ def announce(summary: Summary, console: Console) -> None:
             else (f"{high}x{low} to {wide}x{tall}, median {facts.median[1]}x{facts.median[0]}")
         )
         _say(console, f"files: {kinds}; width x height {sizes}")
+    announce_reading(summary, console)
+
+
+def announce_reading(summary: Summary, console: Console) -> None:
+    """Print what was understood, what was left out and what else is odd, a few of each kind."""
     for note in summary.notes:
         _say(console, escape(note))
-    announce_problems(summary, console)
-
-
-def announce_problems(summary: Summary, console: Console) -> None:
-    """Print what was left out and what else is odd, a few of each kind."""
     told: Counter[str] = Counter()
     for problem in summary.problems:
         told[problem.kind] += 1

@@ -86,7 +86,10 @@ def from_npz(path: Path, labels: tuple[str, ...] | None = None) -> Decoded:
         splits=splits,
         checksum=digest.hexdigest(),
         file_checksum=sources.sha256(path),
-        notes=tuple(f"{x} and {y} are taken as the {split} split" for split, (x, y) in pairs.items()),
+        notes=(
+            *(f"{x} and {y} are taken as the {split} split" for split, (x, y) in pairs.items()),
+            *_numbering(index, called, is_named=names is not None),
+        ),
         problems=(*problems, *duplicates.find(copies)),
     )
 
@@ -213,6 +216,14 @@ def _classes(
     text = f"classes without images are left out: {named(empty)}"
     problems = [Problem("empty_class", text, tuple(empty))] if empty else []
     return {value: index for index, value in enumerate(values)}, called, problems
+
+
+def _numbering(index: Mapping[Any, int], called: tuple[str, ...], *, is_named: bool) -> list[str]:
+    """Which classes numbers were taken for, where only the model says it."""
+    if is_named or all(str(value) == called[at] for value, at in index.items()):
+        return []
+    pairs = [f"{value} is {called[at]!r}" for value, at in index.items()]
+    return [f"numbers are taken for the model's classes in their order: {named(pairs)}"]
 
 
 def _called(value: int, labels: tuple[str, ...] | None, path: Path) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from contract.errors import DataError
-from training.data.names import SPLITS, canonical, natural, split_of
+from training.data.names import SPLITS, canonical, natural
 from training.data.problems import Problem, named
 from training.data.tree import Folder, grow
 
@@ -87,8 +87,7 @@ class _Reader:
 
     def layout(self) -> Layout:
         base = self._unwrapped(self._root)
-        kinds = {name: split_of(name) for name in base.full}
-        splits = {name: folder for name, folder in base.full.items() if kinds[name] is not None}
+        splits = {name: folder for name, folder in base.full.items() if folder.split is not None}
         if self._is_class_first(base):
             self._read_class_first(base)
         elif any(folder.full for folder in splits.values()):
@@ -101,19 +100,19 @@ class _Reader:
         """The folder that holds the classes or splits: one inside others that hold nothing else."""
         while True:
             full = folder.full
-            holders = [one for name, one in full.items() if split_of(name) is None and _holds_splits(one)]
-            here_is_split = any(split_of(name) is not None and one.full for name, one in full.items())
+            holders = [one for one in full.values() if one.split is None and _holds_splits(one)]
+            here_is_split = any(one.split is not None and one.full for one in full.values())
             if len(holders) > 1 and not here_is_split:
                 one, other = holders[:2]
                 raise DataError(
                     f"{one.path}/ and {other.path}/ each hold folders {_list(_split_names(one))} of classes: these are "
                     "several data sets; give one of them"
                 )
-            only = next(iter(full)) if len(full) == 1 else None
+            first = next(iter(full.values()), None)
             if holders and not here_is_split:
                 inner = holders[0]
-            elif only is not None and split_of(only) is None and full[only].is_parted:
-                inner = full[only]
+            elif first is not None and len(full) == 1 and first.split is None and first.is_parted:
+                inner = first
             else:
                 return folder
             self._leave_out("no_class", folder.images, "they stand in no class folder")
@@ -126,10 +125,10 @@ class _Reader:
         """Whether each class folder holds the splits, as in cat/train/1.jpg."""
         full = base.full
         parted = [name for name, folder in full.items() if _is_parted_by_split(folder)]
-        if not parted or all(split_of(name) is not None for name in full):
+        if not parted or all(folder.split is not None for folder in full.values()):
             return False
         if len(parted) < len(full):
-            if any(split_of(name) is not None and folder.full for name, folder in full.items()):
+            if any(folder.split is not None and folder.full for folder in full.values()):
                 return False  # train/<class>: what stands beside it is of no account
             other = next(folder for name, folder in full.items() if name not in parted)
             raise DataError(
@@ -140,22 +139,22 @@ class _Reader:
 
     def _read_class_first(self, base: Folder) -> None:
         self._leave_out("no_class", base.images, "they stand in no class folder")
-        present = {split_of(name) for folder in base.full.values() for name in folder.full}
+        present = {part.split for folder in base.full.values() for part in folder.full.values()}
         for label, folder in base.folders.items():
             if label not in base.full:
                 self._report_empty(folder)
                 continue
             self._leave_out("no_class", folder.images, f"they stand beside {_list(_split_names(folder))}")
-            for name, part in folder.full.items():
-                self._take(part, _resolved(split_of(name), present), label)
+            for part in folder.full.values():
+                self._take(part, _resolved(part.split, present), label)
         self._notes.append(f"the folders of classes hold those of splits: {_list(_split_names(*base.full.values()))}")
 
     def _read_split_first(self, base: Folder, splits: dict[str, Folder]) -> None:
-        present = {split_of(name) for name in splits}
+        present = {folder.split for folder in splits.values()}
         by_split: dict[str, Folder] = {}
         for name, folder in splits.items():
-            split = _resolved(split_of(name), present)
-            classes = _inner(folder, split)
+            split = _resolved(folder.split, present)
+            classes = self._inner(folder)
             if not classes.full:
                 self._leave_out("no_class", folder.all_images(), f"{folder.path}/ has no class folders")
                 continue
@@ -191,8 +190,18 @@ class _Reader:
         for split, folder in by_split.items():
             self._read_classes(folder, folder.full, split, is_sure=agree)
         for folder in base.folders.values():
-            if split_of(folder.path.rpartition("/")[2]) and folder.path not in {one.path for one in splits.values()}:
+            if folder.split is not None and folder.path not in {one.path for one in splits.values()}:
                 self._report_empty(folder)
+
+    def _inner(self, folder: Folder) -> Folder:
+        """The folder of a split that holds its classes: x/x/<class> and x/images/<class> have one more around it."""
+        while len(folder.full) == 1:
+            ((name, only),) = folder.full.items()
+            if not only.is_parted and only.split != folder.split and not folder.path.endswith(name):
+                break  # the only class
+            self._leave_out("no_class", folder.images, "they stand in no class folder")
+            folder = only
+        return folder
 
     def _without_unlabelled(self, base: Folder, splits: dict[str, Folder]) -> dict[str, Folder]:
         """The class folders of a base where folders named as splits hold nothing but loose images."""
@@ -200,7 +209,7 @@ class _Reader:
         if not splits and not full:
             where = "the images stand" if not base.path else f"the images in {base.path}/ stand"
             raise DataError(f"{where} in no class folders ({named(base.images)}): {EXPECTED}")
-        trains = [name for name in splits if split_of(name) == "train"]
+        trains = [name for name, folder in splits.items() if folder.split == "train"]
         if len(splits) == len(full) or (trains and len(splits) > 1):
             held = " and ".join(f"{folder.path}/ ({folder.count:,} images)" for folder in splits.values())
             raise DataError(f"{held} without class folders: {EXPECTED}")
@@ -221,7 +230,7 @@ class _Reader:
         if inner:
             self._notes.append(f"folders in a class's folder are part of it: {named(inner)}")
         for name, folder in base.folders.items():
-            if name not in base.full and split_of(name) is None:
+            if name not in base.full and folder.split is None:
                 self._report_empty(folder)
 
     def _take(self, folder: Folder, split: str, label: str) -> None:
@@ -247,22 +256,12 @@ class _Reader:
 
 def _holds_splits(folder: Folder) -> bool:
     """Whether it holds folders named as splits, and class folders in these."""
-    return any(split_of(name) is not None and one.is_parted for name, one in folder.full.items())
+    return any(one.split is not None and one.is_parted for one in folder.full.values())
 
 
 def _is_parted_by_split(folder: Folder) -> bool:
     """Whether all folders in it are named as splits, and hold images themselves."""
-    return bool(folder.full) and all(split_of(name) is not None and one.images for name, one in folder.full.items())
-
-
-def _inner(folder: Folder, split: str) -> Folder:
-    """The folder of a split that holds its classes: x/x/<class> and x/images/<class> have one more around it."""
-    while len(folder.full) == 1 and not folder.images:
-        (name, only), *_ = folder.full.items()
-        if not only.is_parted and split_of(name) != split:
-            break  # the only class
-        folder = only
-    return folder
+    return bool(folder.full) and all(one.split is not None and one.images for one in folder.full.values())
 
 
 def _refuse_grid(classes: dict[str, Folder]) -> None:
@@ -286,12 +285,8 @@ def _resolved(split: str | None, present: Collection[str | None]) -> str:
 
 
 def _split_names(*folders: Folder) -> list[str]:
-    return sorted({name for folder in folders for name in folder.full if split_of(name) is not None}, key=_split_order)
-
-
-def _split_order(name: str) -> tuple[int, str]:
-    split = split_of(name)
-    return (SPLITS.index(split) if split in SPLITS else len(SPLITS), name)
+    names = {name: part.split for folder in folders for name, part in folder.full.items() if part.split is not None}
+    return sorted(names, key=lambda name: ([*SPLITS, ""].index(names[name] or ""), name))
 
 
 def _list(names: Collection[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import Final
 
 SPLITS: Final = ("train", "validation", "test")
@@ -27,6 +28,7 @@ _SPLIT: Final = {
     for split, words in _WORDS.items()
 }
 _DIGITS: Final = re.compile(r"(\d+)")
+_BETWEEN_WORDS: Final = re.compile(r"[\W_]+|(?<=[a-z])(?=[A-Z])")
 _NUMBER: Final = re.compile(r"[+-]?\d+")
 _REORDERING: Final = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 """Characters that turn the text around them about (Unicode Standard Annex 9)."""
@@ -49,6 +51,27 @@ def split_of(folder: str) -> str | None:
     word = "".join(c for c in decomposed if not unicodedata.combining(c) or unicodedata.combining(c) == 8)
     word = re.sub(r"[\W_]+", "", unicodedata.normalize("NFC", word))
     return next((split for split, pattern in _SPLIT.items() if pattern.fullmatch(word)), None)
+
+
+def splits_of(folders: Iterable[str]) -> dict[str, str | None]:
+    """What `split_of` says of sibling folders; of those, too, that differ in the split's word alone.
+
+    Example:
+        >>> splits_of(["pets_train", "pets_test", "other"])
+        {'pets_train': 'train', 'pets_test': 'test', 'other': None}
+    """
+    found = {name: split_of(name) for name in folders}
+    alike: dict[tuple[int, tuple[str, ...]], dict[str, str]] = {}
+    for name in [name for name, split in found.items() if split is None]:
+        words = [word for word in _BETWEEN_WORDS.split(name) if word]
+        for at, rest in ((0, words[1:]), (-1, words[:-1])):
+            split = split_of(words[at]) if rest else None
+            if split is not None:
+                alike.setdefault((at, tuple(rest)), {})[name] = split
+    for group in alike.values():
+        if len(set(group.values())) > 1:
+            found.update(group)
+    return found
 
 
 def natural(label: str) -> tuple[object, ...]:

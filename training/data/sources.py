@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -49,15 +50,19 @@ def sha256(path: Path) -> str:
 def _folder(root: Path) -> Iterator[Listing]:
     listing = Listing()
 
-    def unlisted(error: OSError) -> None:
+    unlisted = set[str]()
+
+    def report(error: OSError) -> None:
         name = Path(error.filename).relative_to(root).as_posix()
         text = f"{name}/ cannot be listed ({error.strerror}): left out"
         listing.problems.append(Problem("unreadable_folder", text, (name,)))
+        unlisted.add(name)
 
-    for path in files.below(root, unlisted):
+    for path in files.below(root, report):
         name = path.relative_to(root).as_posix()
-        if path.is_dir():
-            listing.entries.append(Entry(name, "folder"))
-        elif path.is_file() or path.is_symlink():  # a link to nowhere is named when it is read; pipes are passed over
+        if os.path.isdir(path):
+            if name not in unlisted:  # that is not the same as empty
+                listing.entries.append(Entry(name, "folder"))
+        elif files.is_file(path):
             listing.entries.append(Entry(name, kind(name, files.head(path)), partial(files.contents, path)))
     yield listing

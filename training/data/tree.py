@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from contract import files
-from training.data.names import canonical
+from contract.errors import DataError
+from training.data.names import canonical, splits_of
+
+_DEEPEST: Final = 100
+_MODEL: Final = ("/card.json", "/model.onnx")
 
 
 @dataclass
 class Folder:
-    """A folder of a source: the images directly in it, and the folders in it by their name in NFC."""
+    """A folder of a source: the images directly in it, and the folders in it by their name in NFC.
+
+    `split` is the one that its name is the name of, as `names.split_of` says it.
+    """
 
     path: str
+    split: str | None = None
     images: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     folders: dict[str, Folder] = field(default_factory=dict)
@@ -53,30 +62,46 @@ def grow(images: Collection[str], folders: Collection[str], others: Collection[s
         images, folders, others: the names of all images, folders and other files, parts separated by `/`.
 
     Returns:
-        The folder around all, and the names that were left out as hidden or a system's own; litter goes without saying.
+        The folder around all, and the names that were left out as hidden, a system's own or a model's; litter goes
+        without saying.
+
+    Raises:
+        DataError: folders are nested deeper than `_DEEPEST`.
     """
-    root, system = Folder(""), dict[str, None]()
+    # the folders of models hold plots, which are images
+    cards, models = ({name.rpartition("/")[0] for name in others if name.endswith(end)} for end in _MODEL)
+    models &= cards
+    root, left_out = Folder(""), dict[str, None]()
+    places: dict[str, Folder | None] = {"": root}
 
-    def folder_of(parts: list[str], whole: str) -> Folder | None:
-        here = root
-        for depth, part in enumerate(parts):
-            if files.is_left_out(part):
-                system["/".join(whole.split("/")[: depth + 1])] = None
-                return None
-            path = "/".join(whole.split("/")[: depth + 1])
-            here = here.folders.setdefault(canonical(part), Folder(path))
-        return here
+    def place(path: str) -> Folder | None:
+        if path not in places:
+            above, _, name = path.rpartition("/")
+            parent = place(above)
+            places[path] = None
+            if parent is not None and (files.is_left_out(name) or path in models):
+                left_out[path] = None
+            elif parent is not None:
+                places[path] = parent.folders.setdefault(canonical(name), Folder(path))
+        return places[path]
 
+    for name in (*folders, *images, *others):
+        if name.count("/") > _DEEPEST:
+            raise DataError(f"{name[:60]}... is deeper than {_DEEPEST} folders: these are no folders of classes")
     for name in folders:
-        folder_of(name.split("/"), name)
+        place(name)
     for name, is_image in (*((name, True) for name in images), *((name, False) for name in others)):
-        *parents, last = name.split("/")
-        folder = folder_of(parents, name)
+        above, _, last = name.rpartition("/")
+        folder = place(above)
         if folder is None or files.is_litter(last):
             continue
         if files.is_left_out(last):
             if is_image:
-                system[name] = None
+                left_out[name] = None
         else:
             (folder.images if is_image else folder.others).append(name)
-    return root, list(system)
+    for folder in places.values():
+        if folder is not None:
+            for name, split in splits_of(folder.folders).items():
+                folder.folders[name].split = split
+    return root, list(left_out)

@@ -9,19 +9,15 @@ from typing import Any, Final
 
 import numpy as np
 
+from contract.network.errors import UnknownChannel
+from contract.network.form import Form
+from contract.network.graph import Floats
 from contract.preprocessing import Pixels
-from service.explanation import (
-    gradient_activation,
-    integrated_gradients,
-    methods,
-    occlusion,
-    render,
-)
+from service.explanation import gradient_activation, integrated_gradients, methods, occlusion, render
 from service.explanation.answers.reply import Part, as_json, as_png, number
-from service.explanation.errors import InvalidOption, UnknownChannel
-from service.explanation.form import Form, Question
-from service.explanation.graph import Floats
+from service.explanation.errors import InvalidOption
 from service.explanation.heat_map import HeatMap, rounded
+from service.explanation.question import Question
 from service.explanation.subject import Subject
 from service.explanation.tasks import Answer, Options, Task
 

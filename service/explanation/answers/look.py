@@ -6,14 +6,15 @@ from typing import Final
 
 import numpy as np
 
+from contract.network.errors import CannotExplain
+from contract.network.form import Form
+from contract.network.graph import Floats
+from contract.network.layers import IMAGES, Layer
 from contract.preprocessing import Pixels
 from service.explanation import arithmetic, methods, render
 from service.explanation.answers.reply import Part, as_json, as_sheet, named, number
-from service.explanation.errors import CannotExplain, InvalidOption
-from service.explanation.form import Form
-from service.explanation.graph import Floats
+from service.explanation.errors import InvalidOption
 from service.explanation.heat_map import rounded
-from service.explanation.layers import IMAGES, Layer
 from service.explanation.subject import Subject
 from service.explanation.tasks import Answer, Options, Task
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from contract.network.errors import CannotExplain
 from service.explanation import render
-from service.explanation.errors import CannotExplain
 from service.explanation.tasks import Answer, Task
 
 Part = dict[str, Any]

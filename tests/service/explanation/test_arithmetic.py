@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from contract.network.errors import CannotExplain
+from contract.network.form import Form
+from contract.network.layers import Layer
 from contract.preprocessing import Pixels
 from service.explanation import arithmetic
-from service.explanation.errors import CannotExplain
-from service.explanation.form import Form
-from service.explanation.layers import Layer
 from service.explanation.subject import Subject
 
 _UNITS = 6

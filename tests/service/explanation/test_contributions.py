@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from contract.network.errors import CannotExplain
+from contract.network.form import Form
 from contract.preprocessing import Pixels
 from service.explanation.contributions import Head
-from service.explanation.errors import CannotExplain
-from service.explanation.form import Form, Question
+from service.explanation.question import Question
 from service.explanation.subject import Subject
 from tests.support import graphs
 from tests.support.models import COLOURS, colour_bundle, slow_bundle

@@ -11,12 +11,14 @@ import pytest
 from onnx import numpy_helper
 
 from contract import bundle
+from contract.network.errors import CannotExplain
+from contract.network.form import Form
+from contract.network.graph import Floats
 from contract.preprocessing import Pixels
 from service.explanation import gradient_activation, integrated_gradients, methods, occlusion
-from service.explanation.errors import CannotExplain, InvalidOption, UnknownClass, UnknownMethod
-from service.explanation.form import Form, Question
-from service.explanation.graph import Floats
+from service.explanation.errors import InvalidOption, UnknownClass, UnknownMethod
 from service.explanation.heat_map import HeatMap
+from service.explanation.question import Question
 from service.explanation.subject import Subject
 from tests.support import planted
 from tests.support.models import slow_bundle

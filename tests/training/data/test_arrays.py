@@ -90,7 +90,11 @@ def test_numbers_agree_with_a_model_s_classes(tmp_path: Path) -> None:
     assert load(tmp_path, tuple(str(number) for number in range(11)), x_train=X, y_train=Y).labels == ("1", "2", "10")
     assert load(tmp_path, ("01", "2", "10"), x_train=X, y_train=Y).labels == ("01", "2", "10")
     letters = tuple("abcdefghijk")
-    assert load(tmp_path, letters, x_train=X, y_train=Y).labels == ("b", "c", "k")
+    by_place = load(tmp_path, letters, x_train=X, y_train=Y)
+    assert by_place.labels == ("b", "c", "k")
+    assert (
+        by_place.notes[-1] == "numbers are taken for the model's classes in their order: 1 is 'b', 2 is 'c', 10 is 'k'"
+    )
     with pytest.raises(DataError, match="up to 10, the model has 3"):
         load(tmp_path, ("a", "b", "c"), x_train=X, y_train=Y)
     with pytest.raises(DataError, match="add `labels`"):

@@ -7,6 +7,7 @@ import shutil
 import tarfile
 import time
 import zipfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -352,6 +353,22 @@ def test_images_beside_the_splits_are_named_and_skipped(folder: Path) -> None:
     found = dataset.load(str(folder))
     assert "violet" not in found.labels
     assert problems(found) == {"outside_splits": ("violet/lost.png",)}
+
+
+def test_a_folder_that_cannot_be_listed_is_named_and_the_others_are_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = Path.iterdir
+
+    def iterdir(place: Path) -> Iterator[Path]:  # the superuser, whom tests may run as, can list every folder
+        if place.name == "red":
+            raise PermissionError(13, "Permission denied", str(place))
+        return listed(place)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    found = dataset.load(str(folder))
+    assert found.labels == ("blue", "green")
+    assert problems(found) == {"unreadable_folder": ("test/red", "train/red")}
 
 
 def test_an_empty_class_is_left_out_whatever_the_cache_has(folder: Path) -> None:

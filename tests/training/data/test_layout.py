@@ -44,6 +44,9 @@ BOTH = {"test": ["cat", "dog"], "train": ["cat", "dog"]}
         ("train", "eval"),
         ("entrenamiento", "prueba"),
         ("训练集", "测试集"),
+        ("pets_train", "pets_test"),
+        ("PetsTrain", "PetsTest"),
+        ("train-pets/train-pets", "test-pets/test-pets"),
     ],
 )
 def test_splits_of_many_names(train: str, test: str) -> None:
@@ -55,7 +58,7 @@ def test_splits_of_many_names(train: str, test: str) -> None:
     assert not wrong
     said = " ".join(layout.notes)
     for name in (train, test):
-        folder = next(part for part in name.split("/") if part not in {"pets", "a", "b"})
+        folder = next(part for part in name.split("/") if part not in {"pets", "a", "b"})  # the split's
         assert folder in {"train", "test"} or folder in said  # what was guessed is told
 
 
@@ -151,6 +154,30 @@ def test_what_stands_beside_the_splits_is_left_out_by_name() -> None:
     assert left_out(layout) == {"outside_splits": ("violet/0.jpg", "violet/1.jpg")}
     layout = arrange(images("data/train/cat", "data/train/dog", "samples"))
     assert left_out(layout) == {"outside_splits": ("samples/0.jpg", "samples/1.jpg")}
+
+
+def test_a_split_may_be_wrapped_beside_stray_images() -> None:
+    layout = arrange([*images("train/train/cat", "train/train/dog"), "train/stray.jpg"])
+    assert classes(layout) == {"train": ["cat", "dog"]}
+    assert left_out(layout) == {"no_class": ("train/stray.jpg",)}
+    layout = arrange(images("asl_train/asl_train/a", "asl_train/asl_train/b", "asl_test/asl_test"))
+    assert classes(layout) == {"train": ["a", "b"]}
+    assert left_out(layout) == {"no_class": ("asl_test/asl_test/0.jpg", "asl_test/asl_test/1.jpg")}
+
+
+def test_models_among_the_images_are_no_classes() -> None:
+    """`train --data .` publishes to a folder in there."""
+    model = "out/pets/1"
+    layout = arrange(
+        images("cat", "dog", f"{model}/report"), ["out", model], [f"{model}/card.json", f"{model}/model.onnx"]
+    )
+    assert classes(layout) == {"train": ["cat", "dog"]}
+    assert left_out(layout) == {"empty_class": ("out",), "system_files": (model,)}
+
+
+def test_folders_without_end_are_refused() -> None:
+    with pytest.raises(DataError, match="deeper than 100 folders"):
+        arrange(["a/" * 5000 + "1.jpg"])
 
 
 def test_empty_class_folders_are_left_out_by_name() -> None:

@@ -14,6 +14,15 @@ def test_other_folders_are_no_splits(name: str) -> None:
     assert names.split_of(name) is None
 
 
+def test_siblings_that_differ_in_the_split_s_word_are_splits() -> None:
+    assert set(names.splits_of(["pets_train", "cars_test"]).values()) == {None}
+    assert names.splits_of(["pets-train", "pets-val", "x"]) == {
+        "pets-train": "train",
+        "pets-val": "validation",
+        "x": None,
+    }
+
+
 def test_numbers_sort_as_numbers() -> None:
     assert sorted(["1", "10", "2", "0", "-1"], key=names.natural) == ["-1", "0", "1", "2", "10"]
     assert sorted(["class 10", "class 2", "Class 1"], key=names.natural) == ["Class 1", "class 2", "class 10"]

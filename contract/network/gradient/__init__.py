@@ -1,5 +1,5 @@
 """The backward pass of an ONNX graph, as another ONNX graph."""
 
-from service.explanation.gradient.derivation import Gradient, derive, unsupported
+from contract.network.gradient.derivation import Gradient, derive, unsupported
 
 __all__ = ["Gradient", "derive", "unsupported"]

@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper, version_converter
 
-from service.explanation import sessions
-from service.explanation.errors import CannotExplain
-from service.explanation.graph import IMAGE_AXES, LAYOUT, PLANE_AXES, Array, Graph, Node
+from contract.network import sessions
+from contract.network.errors import CannotExplain
+from contract.network.graph import IMAGE_AXES, LAYOUT, PLANE_AXES, Array, Graph, Node
 
 OLDEST_OPSET: Final = 13
 """Gradients are written in this opset's operators; older graphs are converted."""

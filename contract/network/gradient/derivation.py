@@ -13,11 +13,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from service.explanation import sessions
-from service.explanation.errors import CannotExplain
-from service.explanation.gradient import elementwise, linear, windows
-from service.explanation.gradient.tape import RULES, Tape
-from service.explanation.graph import Array, Floats, Graph, Node
+from contract.network import sessions
+from contract.network.errors import CannotExplain
+from contract.network.gradient import elementwise, linear, windows
+from contract.network.gradient.tape import RULES, Tape
+from contract.network.graph import Array, Floats, Graph, Node
 
 SEED: Final = "gradient/seed"
 """The input that says of which weighted sum of the output the gradient is taken, float32, in the output's shape."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -12,36 +11,15 @@ import onnx
 import onnxruntime
 
 from contract import bundle
+from contract.network import reading, sessions
+from contract.network.errors import CannotExplain
+from contract.network.gradient import Gradient
+from contract.network.graph import Array, Floats, Graph
+from contract.network.layers import Layer, Layers
 from contract.preprocessing import Pixels
-from service.explanation import reading, sessions
-from service.explanation.errors import CannotExplain
-from service.explanation.gradient import Gradient
-from service.explanation.graph import Array, Floats, Graph
-from service.explanation.layers import Layer, Layers
 
 _BATCH_VALUES: Final = 2**22
 """Values of images that are run at once."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """Which answer is to be explained.
-
-    Attributes:
-        target: a class' index.
-        against: another one, whose logit is taken away; None for the target's alone.
-    """
-
-    target: int
-    against: int | None = None
-
-    def weights(self, classes: int) -> Floats:
-        """What each logit counts, float32 (classes)."""
-        found = np.zeros(classes, np.float32)
-        found[self.target] += 1
-        if self.against is not None:
-            found[self.against] -= 1
-        return found
 
 
 class Form:

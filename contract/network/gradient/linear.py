@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from service.explanation.errors import CannotExplain
-from service.explanation.gradient.tape import Tape, rule
-from service.explanation.graph import Node
+from contract.network.errors import CannotExplain
+from contract.network.gradient.tape import Tape, rule
+from contract.network.graph import Node
 
 
 @rule("MatMul")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.explanation.graph import Floats, Graph, Node
+from contract.network.graph import Floats, Graph, Node
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import onnx
 import onnxruntime
 
-from service.explanation.graph import Array
+from contract.network.graph import Array
 
 
 def session(model: onnx.ModelProto | bytes, *, literal: bool = False) -> onnxruntime.InferenceSession:

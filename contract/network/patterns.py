@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from service.explanation.graph import Graph, Node
+from contract.network.graph import Graph, Node
 
 ACTIVATIONS: Final = frozenset(
     {

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from service.explanation.errors import CannotExplain
+from contract.network.errors import CannotExplain
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]

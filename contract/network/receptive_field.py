@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from service.explanation.graph import LAYOUT, Graph, Node
-from service.explanation.window import Window
+from contract.network.graph import LAYOUT, Graph, Node
+from contract.network.window import Window
 
 Pair = tuple[int, int]
 

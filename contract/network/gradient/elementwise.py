@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from service.explanation.errors import CannotExplain
-from service.explanation.gradient.tape import Tape, rule
-from service.explanation.graph import Node
+from contract.network.errors import CannotExplain
+from contract.network.gradient.tape import Tape, rule
+from contract.network.graph import Node
 
 _ROOT_TWO_PI = math.sqrt(2 * math.pi)
 

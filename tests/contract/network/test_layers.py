@@ -4,11 +4,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from contract.network.errors import UnknownChannel, UnknownLayer, UnknownUnit
+from contract.network.gradient import Gradient
+from contract.network.graph import Floats, Graph
+from contract.network.layers import Layer, Layers
 from contract.preprocessing import Pixels
-from service.explanation.errors import UnknownChannel, UnknownLayer, UnknownUnit
-from service.explanation.gradient import Gradient
-from service.explanation.graph import Floats, Graph
-from service.explanation.layers import Layer, Layers
 from service.explanation.subject import Subject
 from tests.support import graphs
 from tests.support.exported import SIZE

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from onnx import NodeProto, helper
 
-from service.explanation.graph import Array, Graph, Node
+from contract.network.graph import Array, Graph, Node
 
 Rule = Callable[["Tape", Node, str], "dict[int, str]"]
 """Given a node and the gradient by its output, the gradients by its inputs, by their places."""

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from service.explanation import patterns, receptive_field
-from service.explanation.errors import UnknownChannel, UnknownLayer, UnknownUnit
-from service.explanation.graph import LAYOUT, Graph, Node
-from service.explanation.receptive_field import Field
-from service.explanation.window import Window
+from contract.network import patterns, receptive_field
+from contract.network.errors import UnknownChannel, UnknownLayer, UnknownUnit
+from contract.network.graph import LAYOUT, Graph, Node
+from contract.network.receptive_field import Field
+from contract.network.window import Window
 
 Kind = Literal[
     "convolution", "pooling", "global pooling", "dense", "activation", "normalisation", "sum", "product", "scaling",

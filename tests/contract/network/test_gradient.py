@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.explanation import sessions
-from service.explanation.errors import CannotExplain
-from service.explanation.gradient import Gradient, derive
-from service.explanation.gradient.tape import RULES
-from service.explanation.graph import Graph
+from contract.network import sessions
+from contract.network.errors import CannotExplain
+from contract.network.gradient import Gradient, derive
+from contract.network.gradient.tape import RULES
+from contract.network.graph import Graph
 from tests.support import graphs
 from tests.support.graphs import NodeSpec
 

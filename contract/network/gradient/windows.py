@@ -7,10 +7,10 @@ import math
 
 import numpy as np
 
-from service.explanation.errors import CannotExplain
-from service.explanation.gradient.tape import Tape, rule
-from service.explanation.graph import Node
-from service.explanation.window import Window
+from contract.network.errors import CannotExplain
+from contract.network.gradient.tape import Tape, rule
+from contract.network.graph import Node
+from contract.network.window import Window
 
 _LOWEST = float(np.finfo(np.float32).min)
 
