@@ -6,10 +6,10 @@ import doctest
 
 import pytest
 
-from contract import card, typed_json
+from contract import card, formats, typed_json
 
 
-@pytest.mark.parametrize("module", [card, typed_json])
+@pytest.mark.parametrize("module", [card, formats, typed_json])
 def test_the_examples_hold(module: object) -> None:
     failed, tried = doctest.testmod(module)  # type: ignore[arg-type]  # a module is passed
     assert failed == 0

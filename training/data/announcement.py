@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Final
 
 from rich.console import Console
@@ -10,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from training.data.names import SPLITS
-from training.data.problems import named
-from training.data.summary import Summary
+from training.data.problems import Problem, named
+from training.data.summary import OF_TRAINING, Summary
 
 _MOST_CLASSES: Final = 40
 """Beyond so many classes, only the first have a row."""
@@ -43,15 +44,20 @@ def announce(summary: Summary, console: Console) -> None:
             else (f"{high}x{low} to {wide}x{tall}, median {facts.median[1]}x{facts.median[0]}")
         )
         _say(console, f"files: {kinds}; width x height {sizes}")
-    announce_reading(summary, console)
+    _announce_reading(summary.notes, summary.problems, console)
 
 
 def announce_reading(summary: Summary, console: Console) -> None:
-    """Print what was understood, what was left out and what else is odd, a few of each kind."""
-    for note in summary.notes:
+    """Print what was understood of the images, and what was left out; not what matters to training alone."""
+    _announce_reading(summary.notes, [one for one in summary.problems if one.kind not in OF_TRAINING], console)
+
+
+def _announce_reading(notes: Iterable[str], problems: Iterable[Problem], console: Console) -> None:
+    """Print notes, and a few problems of each kind."""
+    for note in notes:
         _say(console, escape(note))
     told: Counter[str] = Counter()
-    for problem in summary.problems:
+    for problem in problems:
         told[problem.kind] += 1
         if told[problem.kind] <= _MOST_OF_KIND:
             colour = "dim" if problem.kind in _HARMLESS else "yellow"

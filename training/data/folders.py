@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from contract import preprocessing
+from contract import files, preprocessing
 from contract.errors import DataError, ImageError
 from training.data import cache, duplicates, layout, sources, tables
 from training.data.decode import Item, Progress, Size, checksum, chosen_size, decode, in_order, own_size
@@ -67,24 +67,25 @@ def load(path: Path, size: Size, resize_mode: preprocessing.ResizeMode, progress
 def _arranged(listing: Listing, table: str | None) -> Layout:
     """Which split and class each image is of: by folders, or by tables of labels."""
     images = listing.names("image")
-    found = list(_tables(listing, images, table))
+    visible = [name for name in images if not any(files.is_left_out(part) for part in name.split("/"))]
+    found = list(_tables(listing, visible, table))
     if table is not None:
         if not found:
             raise DataError(
                 f"{table} is no table of labels: expected a row an image, with its file and its label, and these "
                 "files beside it"
             )
-        return tables.arrange(found, images)
+        return tables.arrange(found, visible)
     try:
         by_folder = layout.arrange(images, listing.names("folder"), listing.names("other", "table"))
     except DataError:
         if not found:
             raise
-        return tables.arrange(found, images)
+        return tables.arrange(found, visible)
     if not found:
         return by_folder
     if len({place.label for place in by_folder.places}) < 2:
-        return tables.arrange(found, images)
+        return tables.arrange(found, visible)
     for one in found:
         image = tables.disagreement(one, by_folder)
         if image:
@@ -100,7 +101,7 @@ def _arranged(listing: Listing, table: str | None) -> Layout:
 def _tables(listing: Listing, images: list[str], chosen: str | None) -> Iterator[tables.Table]:
     for entry in listing.entries:
         is_asked = entry.name == chosen if chosen else "submission" not in entry.name.lower()
-        if entry.kind == "table" and is_asked:
+        if entry.kind == "table" and is_asked and not files.is_litter(entry.name.rpartition("/")[2]):
             try:
                 data = entry.read()
             except (OSError, ImageError):

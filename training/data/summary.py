@@ -19,6 +19,8 @@ LEAST: Final = 2
 """Training images that each class must have."""
 FATAL: Final = ("one_class", "no_training_images", "unknown_class", "few_images", "sizes")
 """Kinds of problems that cannot be trained with, the first to be told first."""
+OF_TRAINING: Final = (*FATAL, "imbalance", "not_in_split")
+"""Kinds of problems that matter to training alone."""
 
 
 @dataclass(frozen=True)

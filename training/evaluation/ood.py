@@ -83,7 +83,7 @@ def read_folder(folder: Path, size: tuple[int, int], resize_mode: preprocessing.
     Raises:
         UsageError: there is no such folder, or no image in it.
     """
-    paths = files.images(folder) if folder.is_dir() else []
+    paths = files.images(folder, on_error=lambda error: None) if folder.is_dir() else []
     images: list[Pixels] = []
     for index in np.random.default_rng(_SEED).permutation(len(paths)):
         with suppress(ImageError, OSError):

@@ -127,6 +127,9 @@ def test_labels_may_stand_in_a_table(folder: Path, tmp_path: Path) -> None:
         shutil.copy(file, flat / f"{file.parent.name}-{file.name}")
         rows.append(f"{file.parent.name}-{file.name},{file.parent.name}")
     (flat / "labels.csv").write_text("file,label\n" + "\n".join(rows[:-1]))
+    (flat / "@eaDir").mkdir()
+    for name in ("._labels.csv", f"._{rows[0].split(',')[0]}", f"@eaDir/{rows[0].split(',')[0]}"):
+        (flat / name).write_bytes(image("red"))
     for where in (flat, flat / "labels.csv"):
         found = dataset.load(str(where))
         assert found.labels == tuple(sorted(COLOURS))
