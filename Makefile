@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE ?= $(CI)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test test-browser test-trust-quick test-trust lint format requirements bench-serving bench-limits image clean audit sbom lint-workflows
+.PHONY: help serve train test test-browser test-trust-quick test-trust lint format requirements bench-serving bench-limits image clean audit sbom docs lint-workflows
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/' | awk -F: '{printf "  make %-14s%s\n", $$1, $$2}'
@@ -39,7 +39,7 @@ format: $(BIN)/.test ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 requirements: ## pin requirements/*.in anew, with hashes (needs uv)
-	cd requirements && for name in test serve train build bench audit; do \
+	cd requirements && for name in test serve train build bench audit docs; do \
 		constraint=$$(case $$name in test|bench|audit) ;; *) echo "-c test.txt";; esac); \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 			--upgrade $$constraint $$name.in -o $$name.txt || exit 1; done
@@ -67,6 +67,16 @@ sbom: $(AUDIT)/.ready ## write what the images hold to dist/, as CycloneDX
 	for name in serve train; do $(AUDIT)/cyclonedx-py requirements --output-file dist/sbom-$$name.json \
 		requirements/$$name.txt || exit 1; done
 
+.venv-docs/.ready: requirements/docs.txt requirements/serve.txt
+	[ -x .venv-docs/bin/python ] || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install --quiet --disable-pip-version-check --require-hashes \
+		-r requirements/serve.txt -r requirements/docs.txt
+	@touch $@
+
+docs: .venv-docs/.ready ## build the documentation into site/, strictly
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
+	.venv-docs/bin/python docs/check.py site
+
 lint-workflows: $(AUDIT)/.ready ## check the GitHub workflows (needs node)
 	$(AUDIT)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	deploy/actionlint.sh .github/workflows/*.yml
@@ -75,7 +85,7 @@ image: ## build the container images and try them, without a container engine (D
 	deploy/check-image.sh
 
 clean: ## remove the virtual environment and what tools left behind
-	rm -rf .venv .venv-audit .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	rm -rf .venv .venv-audit .venv-docs site .mypy_cache .ruff_cache .pytest_cache build *.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

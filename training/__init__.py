@@ -5,7 +5,7 @@ import os
 from contract.cpu import cores
 
 # TensorFlow leaves oneDNN off where a processor has no VNNI, though a network like `fast` trains 1.7 times as fast
-# with it there (docs/results.md). It reads this as it loads
+# with it there (docs/experiments/index.md). It reads this as it loads
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # TensorFlow and OpenMP count the machine's cores, not those of a container's quota: with more threads than cores a step
 # waits for the slowest

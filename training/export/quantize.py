@@ -66,7 +66,7 @@ FORMS: Final = (Form(float32_convolutions=0, percentile=99.99), Form(float32_con
 
 The first convolution is the most sensitive: its whitening kernels take differences between neighbouring pixels, which
 rounded weights lose. Keeping it in float32 costs throughput in batches, so it is tried second; then less clipping is
-nearer to float32 (`docs/results.md`).
+nearer to float32 (`docs/experiments/index.md`).
 """
 
 

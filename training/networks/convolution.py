@@ -15,7 +15,7 @@ class Convolution(keras.layers.Conv2D):  # type: ignore[misc]  # keras is untype
 
     On TensorFlow, the gradient by the input is computed as a forward convolution, to which it is equal: of the output's
     gradient, with the kernels rotated by 180 degrees and their input and output channels exchanged. Without AVX-512,
-    oneDNN computes that up to seven times as fast as its own backward convolution (`docs/results.md`).
+    oneDNN computes that up to seven times as fast as its own backward convolution (`docs/experiments/index.md`).
     """
 
     def __init__(self, filters: int, kernel_size: int = 3, **options: Any) -> None:
