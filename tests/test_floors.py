@@ -101,6 +101,17 @@ def test_a_missing_package_is_one_line() -> None:
     assert done.stderr == "kernelscope train: keras is not installed: pip install 'kernelscope[train]'\n"
 
 
+def test_every_module_stands_in_the_architecture() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    missing = [
+        str(path.relative_to(ROOT))
+        for floor in ("contract", "service", "training")
+        for path in (ROOT / floor).rglob("*.py")
+        if path.stem not in {"__init__", "errors"} and f"`{path.stem}`" not in text and f"/{path.stem}`" not in text
+    ]
+    assert missing == []
+
+
 def test_the_distribution_holds_every_package() -> None:
     """A package that is missing from pyproject.toml works in a checkout and is missing once installed."""
     there = {
