@@ -107,7 +107,7 @@ def inspect() -> argparse.ArgumentParser:
         epilog="""examples:
   kernelscope inspect my-images/
   kernelscope inspect pets.zip --sheet pets.png
-  kernelscope inspect my-images/ --json               classes, splits and problems (docs/data.md has their kinds)""",
+  kernelscope inspect my-images/ --json               classes, splits and problems (docs/train.md has their kinds)""",
     )
     add = parser.add_argument
     add("data", metavar="DATA", help=_DATA)

@@ -118,7 +118,7 @@ def test_what_can_be_read_in_two_ways_is_one_line(tmp_path: Path) -> None:
 
 
 def test_the_kinds_of_problems_are_documented() -> None:
-    _, page = (ROOT / "docs" / "data.md").read_text().split("## `kernelscope inspect --json`")
+    _, page = (ROOT / "docs" / "train.md").read_text().split("## `kernelscope inspect --json`")
     assert dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", page, re.M)) == KINDS
     with pytest.raises(ValueError, match="no kind"):
         Problem("odd", "something")

@@ -53,7 +53,7 @@ def load(path: Path, size: Size, resize_mode: preprocessing.ResizeMode, progress
                 folder = cache.images_folder(known.key, wanted, resize_mode)
                 decoded = cache.read(folder) or decode(items, wanted, resize_mode, progress, folder)
         except DataError as error:
-            raise DataError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
+            raise DataError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
         if file_checksum:
             cache.write_contents(file_checksum, known)
     return replace(

@@ -7,7 +7,7 @@ import { problem } from "../lib/problem.js";
 import { save, table } from "./csv.js";
 import { Run } from "./run.js";
 
-const IMAGE = /\.(jpe?g|png|webp|gif|bmp|tiff?)$/i;
+const IMAGE = /\.(jpe?g|jpe|jfif|png|webp|gif|bmp|tiff?|avif)$/i;
 const ORDERS = {
   "least sure first": (a, b) => a.probability - b.probability,
   "surest first": (a, b) => b.probability - a.probability,
@@ -48,7 +48,7 @@ export function mount(root, store) {
     for (const { url } of state.rows) URL.revokeObjectURL(url);
     const images = files.filter(({ file, path }) => file.type.startsWith("image/") || IMAGE.test(path));
     const left = files.length - images.length;
-    replace(notes, images.length ? (left ? h("p", { class: "soft small" }, `${amount(left, "file")} without an image's name left out.`) : null) : h("p", { class: "notice", role: "alert" }, "There is no image in that: JPEG, PNG, WebP, GIF, BMP and TIFF are read."));
+    replace(notes, images.length ? (left ? h("p", { class: "soft small" }, `${amount(left, "file")} without an image's name left out.`) : null) : h("p", { class: "notice", role: "alert" }, "There is no image in that: JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF are read."));
     state.rows = [];
     replace(grid);
     replace(summary);
