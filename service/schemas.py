@@ -10,6 +10,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from service.http.json_reply import Text
+
 _IMAGE: Final = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mOoAAAAegB5HunP9gAAAABJRU5ErkJggg=="
 """One grey pixel as a PNG, for examples that every model answers."""
 
@@ -104,14 +106,14 @@ class RefusedVersion(BaseModel):
 
     name: str
     version: int
-    reason: str
+    reason: Text
 
 
 class IgnoredPath(BaseModel):
     """Something in the models folder that is neither a model nor a version, and why."""
 
-    path: str
-    reason: str
+    path: Text
+    reason: Text
 
 
 class ModelList(BaseModel):
@@ -120,6 +122,22 @@ class ModelList(BaseModel):
     models: list[ModelSummary]
     refused: list[RefusedVersion]
     ignored: list[IgnoredPath]
+
+
+class VersionState(BaseModel):
+    """A version of a model, and whether it answers."""
+
+    name: str
+    version: str
+    state: str = Field(description="READY or UNAVAILABLE in V2, AVAILABLE or END in V1")
+    reason: Text = Field(description="why it was refused; else empty")
+
+
+class ProtocolModels(BaseModel):
+    """The models of the repository, and each one's versions."""
+
+    models: list[str]
+    versions: list[VersionState]
 
 
 class ModelDetail(ModelSummary):

@@ -27,7 +27,7 @@ ALLOWED = {
     # with onnx it is what `contract.network` needs, which is imported by whoever looks inside a network
     "contract": {"contract", "numpy", "PIL", "onnx", "onnxruntime"},
     "service": {
-        "contract", "service", "numpy", "fastapi", "starlette", "uvicorn", "onnxruntime", "pydantic",
+        "contract", "service", "numpy", "fastapi", "starlette", "uvicorn", "httptools", "onnxruntime", "pydantic",
         "pydantic_settings", "prometheus_client", "simplejpeg", "opentelemetry", "rich", "PIL", "onnx",
     },
     "kernelscope": {"contract", "kernelscope"},

@@ -7,13 +7,13 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from contract.errors import BundleNotFound, ImageError
 from contract.network.errors import ExplanationError
 from service.explanation.explainer import Busy, ExplanationFailed
+from service.http.json_reply import JsonReply
 from service.inference.batcher import Overloaded
 
 RETRY_SECONDS: Final = 1
@@ -33,11 +33,10 @@ class ApiError(Exception):
         self.status, self.code = status, code
 
 
-def reply(path: str, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+def reply(path: str, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> JsonReply:
     """An error's reply, in the shape of the protocol that `path` belongs to."""
-    message = message.encode(errors="backslashreplace").decode()  # a JSON string may hold half of a surrogate pair
     error = message if f"{path}/".startswith(("/v1/", "/v2/")) else {"code": code, "message": message}
-    return JSONResponse({"error": error}, status, headers=headers)
+    return JsonReply({"error": error}, status, headers=headers)
 
 
 def install(app: FastAPI) -> None:
@@ -57,23 +56,23 @@ def install(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
     @app.exception_handler(ApiError)
-    async def refusal(request: Request, error: ApiError) -> JSONResponse:
+    async def refusal(request: Request, error: ApiError) -> JsonReply:
         return reply(request.url.path, error.status, error.code, str(error))
 
     @app.exception_handler(ClientDisconnect)
-    async def gone(request: Request, error: ClientDisconnect) -> JSONResponse:
+    async def gone(request: Request, error: ClientDisconnect) -> JsonReply:
         return reply(request.url.path, CLIENT_CLOSED_REQUEST, "client_gone", "the client left")
 
     @app.exception_handler(ImageError)
-    async def image(request: Request, error: ImageError) -> JSONResponse:
+    async def image(request: Request, error: ImageError) -> JsonReply:
         return reply(request.url.path, error.status, error.code, str(error))
 
     @app.exception_handler(BundleNotFound)
-    async def not_found(request: Request, error: BundleNotFound) -> JSONResponse:
+    async def not_found(request: Request, error: BundleNotFound) -> JsonReply:
         return reply(request.url.path, HTTPStatus.NOT_FOUND, "unknown_model", str(error))
 
     @app.exception_handler(Overloaded)
-    async def overloaded(request: Request, error: Overloaded) -> JSONResponse:
+    async def overloaded(request: Request, error: Overloaded) -> JsonReply:
         return reply(
             request.url.path,
             HTTPStatus.SERVICE_UNAVAILABLE,
@@ -82,11 +81,11 @@ def install(app: FastAPI) -> None:
         )
 
     @app.exception_handler(ExplanationError)
-    async def not_explained(request: Request, error: ExplanationError) -> JSONResponse:
+    async def not_explained(request: Request, error: ExplanationError) -> JsonReply:
         return reply(request.url.path, error.status, error.code, str(error))
 
     @app.exception_handler(Busy)
-    async def explaining(request: Request, error: Busy) -> JSONResponse:
+    async def explaining(request: Request, error: Busy) -> JsonReply:
         return reply(
             request.url.path,
             HTTPStatus.SERVICE_UNAVAILABLE,
@@ -96,11 +95,11 @@ def install(app: FastAPI) -> None:
         )
 
     @app.exception_handler(ExplanationFailed)
-    async def explanation_failed(request: Request, error: ExplanationFailed) -> JSONResponse:
+    async def explanation_failed(request: Request, error: ExplanationFailed) -> JsonReply:
         return reply(request.url.path, HTTPStatus.SERVICE_UNAVAILABLE, "explanation_failed", str(error))
 
     @app.exception_handler(RequestValidationError)
-    async def parameters(request: Request, error: RequestValidationError) -> JSONResponse:
+    async def parameters(request: Request, error: RequestValidationError) -> JsonReply:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"][1:])) or str(first["loc"][0])
         return reply(
@@ -111,7 +110,7 @@ def install(app: FastAPI) -> None:
         )
 
     @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> JSONResponse:
+    async def http(request: Request, error: HTTPException) -> JsonReply:
         status = HTTPStatus(error.status_code)
         messages = {
             HTTPStatus.NOT_FOUND: f"there is nothing at {request.url.path}: GET /docs lists what there is",
@@ -121,7 +120,7 @@ def install(app: FastAPI) -> None:
         return reply(request.url.path, status, code, messages.get(status, str(error.detail)), dict(error.headers or {}))
 
     @app.exception_handler(Exception)
-    async def fault(request: Request, error: Exception) -> JSONResponse:
+    async def fault(request: Request, error: Exception) -> JsonReply:
         # the server's fault, never the client's; the trace is in the log
         return reply(
             request.url.path, HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "the service failed; its log says why"

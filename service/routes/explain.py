@@ -30,6 +30,7 @@ from service.routes.explain_schemas import (
 from service.routes.parameters import Model, Timeout, Version
 from service.routes.tensorflow_serving import read_images
 from service.routes.tensors import decoded, parsed, refuse, version_number
+from service.routes.versioned import versioned
 from service.schemas import (
     ONE_IMAGE,
     PROTOCOL_INFERRING,
@@ -173,9 +174,8 @@ _KSERVE: Final[dict[str, Any]] = {
 }
 
 
-@router.post("/v1/models/{name}:explain", **_KSERVE)
-@router.post("/v1/models/{name}/versions/{version}:explain", **_KSERVE)
-async def kserve(request: Request, name: str, options: Explaining, version: str | None = None) -> Response:
+@versioned(router.post, "/v1/models/{name}", ":explain", **_KSERVE)
+async def kserve(request: Request, name: str, options: Explaining, version: str | None) -> Response:
     """KServe's path: `instances`, as `:predict` takes them, each explained as `POST /explain` does."""
     state = app_state(request)
     loaded = find_model(request, name, version_number(version))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
 
 from contract.version import VERSION
+from service.http.json_reply import JsonReply
 from service.schemas import Health, Probe, refused
 from service.state import app_state
 
@@ -21,10 +21,10 @@ async def live() -> Probe:
 
 @router.head("/health/ready", include_in_schema=False)
 @router.get("/health/ready", tags=["health"], response_model=Probe, responses=refused(Probe, 503))
-async def ready(request: Request) -> JSONResponse:
+async def ready(request: Request) -> JsonReply:
     """200 once every process answers for a model; 503 before, and from SIGTERM on: send nothing where this fails."""
     status, _ = await app_state(request).group.status()
-    return JSONResponse({"status": status}, 200 if status == "ready" else 503)
+    return JsonReply({"status": status}, 200 if status == "ready" else 503)
 
 
 @router.head("/health", include_in_schema=False)

@@ -10,6 +10,7 @@ from service.state import app_state
 router = APIRouter()
 
 
+@router.head("/metrics", include_in_schema=False)
 @router.get(
     "/metrics",
     tags=["health"],

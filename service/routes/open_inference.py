@@ -12,14 +12,15 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from contract import bundle
 from contract.errors import BundleError, BundleNotFound
 from contract.version import VERSION
 from service.http import auth, body, json_limits
 from service.http.deadline import deadline, infer
-from service.inference.registry import VersionState
+from service.http.json_reply import JsonReply
+from service.inference.registry import VersionState as State
 from service.routes.open_inference_codec import HEADER, parameters, read, reply
 from service.routes.tensors import (
     decoded,
@@ -28,6 +29,7 @@ from service.routes.tensors import (
     refuse,
     version_number,
 )
+from service.routes.versioned import versioned
 from service.schemas import (
     BINARY,
     PROTOCOL_ASKING,
@@ -36,7 +38,9 @@ from service.schemas import (
     InferRequest,
     LoadRequest,
     ProtocolError,
+    ProtocolModels,
     Ready,
+    VersionState,
     described,
     refused,
     takes,
@@ -69,7 +73,11 @@ _INFER: Final[dict[str, Any]] = {
 """What the OpenAPI document says of the routes that run a model."""
 
 _MICROSECONDS: Final = 1e6
-_STATES: Final[dict[VersionState, str]] = {"ready": "READY", "refused": "UNAVAILABLE", "available": "UNAVAILABLE"}
+_STATES: Final[dict[State, str]] = {
+    "ready": "READY",
+    "refused": "UNAVAILABLE",
+    "available": "UNAVAILABLE",
+}
 
 
 @router.get("", responses=refused(ProtocolError, 401))
@@ -78,17 +86,19 @@ async def server() -> dict[str, Any]:
     return {"name": "kernelscope", "version": VERSION, "extensions": list(EXTENSIONS)}
 
 
+@router.head("/health/live", include_in_schema=False)
 @router.get("/health/live")
 async def live() -> dict[str, bool]:
     """200 as long as the process answers."""
     return {"live": True}
 
 
+@router.head("/health/ready", include_in_schema=False)
 @router.get("/health/ready", response_model=Ready, responses=refused(Ready, 503))
-async def ready(request: Request) -> JSONResponse:
+async def ready(request: Request) -> JsonReply:
     """200 where every model answers, else 503."""
     is_ready = (await app_state(request).group.status())[0] == "ready"
-    return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
+    return JsonReply({"ready": is_ready}, 200 if is_ready else 503)
 
 
 @router.get("/models/stats", responses=refused(ProtocolError, 401))
@@ -99,9 +109,8 @@ async def all_stats(request: Request) -> dict[str, Any]:
     return {"model_stats": [(await state.group.stats(one)).describe(one.name, one.version) for one in loaded]}
 
 
-@router.get("/models/{name}", responses=PROTOCOL_ASKING)
-@router.get("/models/{name}/versions/{version}", responses=PROTOCOL_ASKING)
-async def metadata(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
+@versioned(router.get, "/models/{name}", responses=PROTOCOL_ASKING)
+async def metadata(request: Request, name: str, version: str | None) -> dict[str, Any]:
     """What the model takes and gives."""
     state = app_state(request)
     loaded = state.registry.get(name, version_number(version))
@@ -115,17 +124,15 @@ async def metadata(request: Request, name: str, version: str | None = None) -> d
     }
 
 
-@router.get("/models/{name}/ready", responses=PROTOCOL_ASKING)
-@router.get("/models/{name}/versions/{version}/ready", responses=PROTOCOL_ASKING)
-async def model_ready(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
+@versioned(router.get, "/models/{name}", "/ready", responses=PROTOCOL_ASKING)
+async def model_ready(request: Request, name: str, version: str | None) -> dict[str, Any]:
     """200 where the model answers, else 404."""
     loaded = app_state(request).registry.get(name, version_number(version))
     return {"name": name, "version": str(loaded.version), "ready": True}
 
 
-@router.get("/models/{name}/config", responses=PROTOCOL_ASKING)
-@router.get("/models/{name}/versions/{version}/config", responses=PROTOCOL_ASKING)
-async def config(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
+@versioned(router.get, "/models/{name}", "/config", responses=PROTOCOL_ASKING)
+async def config(request: Request, name: str, version: str | None) -> dict[str, Any]:
     """The model's configuration in Triton's terms."""
     state = app_state(request)
     card = state.registry.get(name, version_number(version)).card
@@ -141,18 +148,16 @@ async def config(request: Request, name: str, version: str | None = None) -> dic
     }
 
 
-@router.get("/models/{name}/stats", responses=PROTOCOL_ASKING)
-@router.get("/models/{name}/versions/{version}/stats", responses=PROTOCOL_ASKING)
-async def stats(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
+@versioned(router.get, "/models/{name}", "/stats", responses=PROTOCOL_ASKING)
+async def stats(request: Request, name: str, version: str | None) -> dict[str, Any]:
     """How many images and batches a version has run, and how long that took."""
     state = app_state(request)
     one = state.registry.get(name, version_number(version))
     return {"model_stats": [(await state.group.stats(one)).describe(one.name, one.version)]}
 
 
-@router.post("/models/{name}/infer", **_INFER)
-@router.post("/models/{name}/versions/{version}/infer", **_INFER)
-async def infer_(request: Request, name: str, version: str | None = None) -> Response:
+@versioned(router.post, "/models/{name}", "/infer", **_INFER)
+async def infer_(request: Request, name: str, version: str | None) -> Response:
     """Probabilities of images; the body may be packed with gzip or deflate."""
     state = app_state(request)
     loaded = find_model(request, name, version_number(version))
@@ -169,13 +174,24 @@ async def infer_(request: Request, name: str, version: str | None = None) -> Res
     return reply(loaded, asked, probabilities)
 
 
+@router.get("/models", responses=refused(ProtocolError, 401))
+async def models(request: Request) -> ProtocolModels:
+    """Every model in the repository, and which versions of it answer."""
+    versions = await _versions(request)
+    return ProtocolModels(models=app_state(request).registry.names(), versions=versions)
+
+
 @router.post("/repository/index", responses=refused(ProtocolError, 401))
-async def index(request: Request) -> list[dict[str, str]]:
+async def index(request: Request) -> list[VersionState]:
     """Every version of every model in the repository, and whether it answers."""
+    return await _versions(request)
+
+
+async def _versions(request: Request) -> list[VersionState]:
     registry = app_state(request).registry
     await registry.refresh()
     return [
-        {"name": name, "version": str(one.version), "state": _STATES[one.state], "reason": one.reason}
+        VersionState(name=name, version=str(one.version), state=_STATES[one.state], reason=one.reason)
         for name in registry.names()
         for one in registry.versions(name)
     ]

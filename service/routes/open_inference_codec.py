@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from contract import bundle
 from contract.preprocessing import Pixels
 from service.http.json_limits import JsonLimits
+from service.http.json_reply import JsonReply
 from service.inference.batcher import Probabilities
 from service.inference.loaded_model import LoadedModel
 from service.routes.tensors import from_base64, from_length_prefixed, json_object, pixels, refuse
@@ -189,7 +190,7 @@ def reply(loaded: LoadedModel, asked: InferenceRequest, probabilities: Probabili
         head["id"] = asked.identity
     if not asked.binary:
         data = flat if asked.classification else np.round(probabilities.astype(float), 8).ravel().tolist()
-        return JSONResponse({**head, "outputs": [{**output, "data": data}]})
+        return JsonReply({**head, "outputs": [{**output, "data": data}]})
     text = json.dumps({**head, "outputs": [{**output, "parameters": {"binary_data_size": len(binary)}}]}).encode()
     return Response(
         text + binary,

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Final
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+
+from service.http.json_reply import JsonReply
 
 WEB: Final = Path(__file__).resolve().parent.parent / "web"
 """Where the page's files are."""
@@ -77,9 +79,9 @@ async def docs(request: Request) -> Response:
 
 
 @router.get("/web/examples")
-async def examples() -> JSONResponse:
+async def examples() -> JsonReply:
     """The example images that come with this package: their names, and their addresses relative to the page."""
-    return JSONResponse(
+    return JsonReply(
         {"examples": [{"name": path.stem, "url": f"web/examples/{path.name}"} for path in _examples().values()]},
         headers=HEADERS,
     )

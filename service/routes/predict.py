@@ -6,12 +6,12 @@ from typing import Annotated, Any, Final
 
 import numpy as np
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import JSONResponse
 
 from contract.errors import ImageError
 from service.http import body
 from service.http.deadline import deadline, infer
 from service.http.errors import ApiError
+from service.http.json_reply import JsonReply
 from service.inference.batcher import Probabilities
 from service.inference.loaded_model import LoadedModel
 from service.routes.parameters import Model, Timeout, Version
@@ -45,7 +45,7 @@ _REFUSED: Final = refused(ErrorReply, *INFERRING)
 )
 async def predict(
     request: Request, top_k: TopK = None, model: Model = None, version: Version = None, timeout: Timeout = None
-) -> JSONResponse:
+) -> JsonReply:
     """What is in one image: a raw body, a multipart form with a file, or JSON `{"image": "<base64>"}`."""
     state = app_state(request)
     loaded = find_model(request, model, version)
@@ -54,7 +54,7 @@ async def predict(
         sent = await body.one(request, state.settings.max_body, state.settings.timeout)
         pixels = await state.decoder.one(sent, loaded)
         (probabilities,) = await infer(request, loaded, pixels)
-    return JSONResponse(_prediction(loaded, probabilities, count))
+    return JsonReply(_prediction(loaded, probabilities, count))
 
 
 @router.post(
@@ -70,7 +70,7 @@ async def predict(
 )
 async def predict_batch(
     request: Request, top_k: TopK = None, model: Model = None, version: Version = None, timeout: Timeout = None
-) -> JSONResponse:
+) -> JsonReply:
     """What is in each of several images: a multipart form with files, or JSON `{"images": ["<base64>", ...]}`.
 
     An image that cannot be read has an `error` in its place; the others are answered.
@@ -89,7 +89,7 @@ async def predict_batch(
         _error(result) if isinstance(result, Exception) else _prediction(loaded, next(answers), count)
         for result in results
     ]
-    return JSONResponse({"model": loaded.name, "version": loaded.version, "predictions": predictions})
+    return JsonReply({"model": loaded.name, "version": loaded.version, "predictions": predictions})
 
 
 def _top_k(loaded: LoadedModel, asked: int | None, usual: int) -> int:

@@ -9,23 +9,28 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
 
 from contract import bundle
 from contract.preprocessing import Pixels
 from service.http import body, json_limits
 from service.http.deadline import deadline, infer
 from service.http.errors import ApiError
+from service.http.json_reply import JsonReply
 from service.inference.loaded_model import LoadedModel
 from service.routes.tensors import decoded, from_base64, json_object, parsed, pixels, refuse, version_number
+from service.routes.versioned import versioned
 from service.schemas import (
     PROTOCOL_ASKING,
     PROTOCOL_INFERRING,
     ColumnReply,
     ColumnRequest,
+    ProtocolError,
+    ProtocolModels,
     RowReply,
     RowRequest,
+    VersionState,
     described,
+    refused,
     takes,
 )
 from service.state import app_state, find_model
@@ -41,9 +46,8 @@ _STATES: Final = {"ready": "AVAILABLE", "refused": "END", "available": "END"}
 
 
 # before the routes whose {name} would take in :predict, so that what another method is told is this route's
-@router.post("/models/{name}:predict", **_PREDICT)
-@router.post("/models/{name}/versions/{version}:predict", **_PREDICT)
-async def predict(request: Request, name: str, version: str | None = None) -> JSONResponse:
+@versioned(router.post, "/models/{name}", ":predict", **_PREDICT)
+async def predict(request: Request, name: str, version: str | None) -> JsonReply:
     """Probabilities of `instances`, one a row, or of `inputs`: pixels, or `{"b64": "..."}` for an encoded image."""
     state = app_state(request)
     loaded = find_model(request, name, version_number(version))
@@ -53,12 +57,26 @@ async def predict(request: Request, name: str, version: str | None = None) -> JS
         row_wise, encoded, images = await parsed(len(text), lambda: read_images(text, loaded, most))
         tensor = await decoded(state, encoded, loaded) if images is None else images
         probabilities = (await infer(request, loaded, tensor)).astype(float).round(8).tolist()
-    return JSONResponse({"predictions" if row_wise else "outputs": probabilities})
+    return JsonReply({"predictions" if row_wise else "outputs": probabilities})
 
 
-@router.get("/models/{name}", responses=PROTOCOL_ASKING)
-@router.get("/models/{name}/versions/{version}", responses=PROTOCOL_ASKING)
-async def status(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
+@router.get("/models", responses=refused(ProtocolError, 401))
+async def models(request: Request) -> ProtocolModels:
+    """Every model in the repository, as KServe lists them, and which versions of it answer."""
+    registry = app_state(request).registry
+    await registry.refresh()
+    return ProtocolModels(
+        models=registry.names(),
+        versions=[
+            VersionState(name=name, version=str(one.version), state=_STATES[one.state], reason=one.reason)
+            for name in registry.names()
+            for one in registry.versions(name)
+        ],
+    )
+
+
+@versioned(router.get, "/models/{name}", responses=PROTOCOL_ASKING)
+async def status(request: Request, name: str, version: str | None) -> dict[str, Any]:
     """Which versions answer."""
     number = version_number(version)
     await app_state(request).registry.refresh()
@@ -77,9 +95,8 @@ async def status(request: Request, name: str, version: str | None = None) -> dic
     }
 
 
-@router.get("/models/{name}/metadata", responses=PROTOCOL_ASKING)
-@router.get("/models/{name}/versions/{version}/metadata", responses=PROTOCOL_ASKING)
-async def metadata(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
+@versioned(router.get, "/models/{name}", "/metadata", responses=PROTOCOL_ASKING)
+async def metadata(request: Request, name: str, version: str | None) -> dict[str, Any]:
     """What the model takes and gives, as a signature."""
     loaded = app_state(request).registry.get(name, version_number(version))
     card = loaded.card

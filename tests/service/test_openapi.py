@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -114,3 +115,18 @@ def test_a_model_that_is_unloaded_and_gone_is_listed_no_more(locked: Server, rep
     names = [one["name"] for one in locked.client.post("/v2/repository/index").json()]
     assert names == ["colours"]
     assert locked.client.get("/models").status_code == 200
+
+
+def test_a_parameter_in_a_path_is_always_there(locked: Server) -> None:
+    """Generators of clients leave out operations whose paths may hold null."""
+    for path, methods in locked.client.get("/openapi.json").json()["paths"].items():
+        for operation in methods.values():
+            placed = {one["name"]: one for one in operation.get("parameters", ()) if one["in"] == "path"}
+            assert set(placed) == set(re.findall(r"{(\w+)}", path)), path
+            assert all(one["required"] and one["schema"].get("type") == "string" for one in placed.values()), path
+
+
+def test_operations_have_names_of_their_own(locked: Server) -> None:
+    document = locked.client.get("/openapi.json").json()
+    names = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]
+    assert len(names) == len(set(names))

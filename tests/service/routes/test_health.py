@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -7,7 +8,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.support.images import image
+from tests.support.models import ADMIN, colour_bundle
 from tests.support.server import Server, figures
 from tests.support.waiting import eventually
 
@@ -18,6 +22,39 @@ def test_live_ready_and_summary(server: Server) -> None:
     summary = server.client.get("/health").json()
     assert summary["status"] == "ready"
     assert summary["models"] == {"colours": [1]}
+
+
+@pytest.mark.parametrize(
+    "path", ["/health", "/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready"]
+)
+def test_probes_may_ask_with_head(server: Server, path: str) -> None:
+    reply = server.client.head(path)
+    assert (reply.status_code, reply.content) == (200, b"")
+
+
+def test_nothing_is_ready_where_every_model_is_unloaded(serve: Callable[..., Server], colours: Path) -> None:
+    server = serve("--models", str(colours), KERNELSCOPE_ADMIN_KEY="secret")
+    paths = ("/health/ready", "/v2/health/ready")
+
+    def ready() -> list[int]:
+        return [server.client.get(path).status_code for path in paths]
+
+    assert ready() == [200, 200]
+    assert server.client.post("/v2/repository/models/colours/unload", headers=ADMIN).status_code == 200
+    assert ready() == [503, 503]
+    assert server.client.get("/health/live").status_code == 200
+    assert server.client.post("/v2/repository/models/colours/load", headers=ADMIN).status_code == 200
+    assert ready() == [200, 200]
+
+
+def test_what_stands_in_the_folder_is_listed_whatever_its_name(serve: Callable[..., Server], tmp_path: Path) -> None:
+    colour_bundle(tmp_path)
+    os.mkdir(os.fsencode(tmp_path) + b"/\xff\xe2\x80\xa8")
+    (tmp_path / "colours" / "\ud800".encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")).mkdir()
+    server = serve("--models", str(tmp_path))
+    for path in ("/models", "/v1/models", "/v2/models", "/metrics", "/models/colours"):
+        assert server.client.get(path).status_code == 200, path
+    assert server.client.post("/v2/repository/index").status_code == 200
 
 
 def test_models_and_their_cards(server: Server) -> None:

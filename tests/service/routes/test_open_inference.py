@@ -259,3 +259,9 @@ def test_whatever_stands_in_a_binary_request_is_answered_or_refused(
 
 def test_labels_are_in_the_card_order(server: Server) -> None:
     assert tuple(server.client.get("/models/colours").json()["labels"]) == COLOURS
+
+
+def test_every_model_is_listed_with_the_states_of_its_versions(server: Server) -> None:
+    version = {"name": "colours", "version": "1", "state": "READY", "reason": ""}
+    assert server.client.get("/v2/models").json() == {"models": ["colours"], "versions": [version]}
+    assert server.client.post("/v2/repository/index").json() == [version]

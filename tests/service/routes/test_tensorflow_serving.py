@@ -74,3 +74,17 @@ def test_unknown_models(server: Server, path: str) -> None:
     reply = server.client.get(path)
     assert reply.status_code == 404
     assert isinstance(reply.json()["error"], str)
+
+
+def test_an_empty_signature_name_is_the_one_that_there_is(server: Server) -> None:
+    asked = {"signature_name": "", "instances": [b64(image("red"))]}
+    assert server.client.post(PREDICT, json=asked).status_code == 200
+    for name in ("other", None, 1):
+        assert server.client.post(PREDICT, json={**asked, "signature_name": name}).status_code == 400
+
+
+def test_every_model_is_listed_with_the_states_of_its_versions(server: Server) -> None:
+    assert server.client.get("/v1/models").json() == {
+        "models": ["colours"],
+        "versions": [{"name": "colours", "version": "1", "state": "AVAILABLE", "reason": ""}],
+    }
