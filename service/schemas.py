@@ -346,21 +346,18 @@ def takes(content: dict[str, dict[str, Any]], *, required: bool = True) -> dict[
     return {"requestBody": {"required": required, "content": forms}}
 
 
+PARTS: Final[dict[str, Any]] = {}
+"""The JSON Schemas that `described` refers to, by name: the document's components must have them."""
+
+
 def described(model: Any) -> dict[str, Any]:
-    """The JSON Schema of a model, or of a union of some, with all its parts in place: `openapi_extra` has no others."""
-    schema = TypeAdapter(model).json_schema()
-    parts = schema.pop("$defs", {})
+    """The JSON Schema of a model, or of a union of some, for `openapi_extra`; its parts are in `PARTS`.
 
-    def placed(node: Any) -> Any:
-        if isinstance(node, list):
-            return [placed(one) for one in node]
-        if not isinstance(node, dict):
-            return node
-        part = parts[node["$ref"].rpartition("/")[2]] if "$ref" in node else {}
-        return {key: placed(value) for key, value in {**part, **node}.items() if key != "$ref"}
-
-    found: dict[str, Any] = placed(schema)
-    return found
+    They are not written in place: generators of clients make a class of each, and cannot of one without a name.
+    """
+    schema = TypeAdapter(model).json_schema(ref_template="#/components/schemas/{model}")
+    PARTS.update(schema.pop("$defs", {}))
+    return schema
 
 
 def form(file: dict[str, Any]) -> dict[str, Any]:

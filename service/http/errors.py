@@ -15,6 +15,7 @@ from contract.network.errors import ExplanationError
 from service.explanation.explainer import Busy, ExplanationFailed
 from service.http.json_reply import JsonReply
 from service.inference.batcher import Overloaded
+from service.schemas import PARTS
 
 RETRY_SECONDS: Final = 1
 OVERLOADED: Final = ("overloaded", "too many images wait for the model: try again in a moment")
@@ -51,6 +52,7 @@ def install(app: FastAPI) -> None:
                 del operation["responses"]["422"]
         for name in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(name, None)
+        document["components"]["schemas"].update(PARTS)  # routes that read their bodies by themselves refer to them
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
