@@ -18,10 +18,13 @@ from training.data.duplicates import Copy
 from training.data.layout import Layout, Place
 from training.data.listing import TABLES, Listing
 from training.data.names import natural
+from training.data.problems import named
 from training.data.split import Decoded
 
 _LARGEST_TABLE: Final = 64 * 2**20
 """In bytes: a larger file is no table of labels."""
+_MOST_TABLES: Final = 100
+"""More tables than these are annotations of single images, say."""
 
 
 def load(path: Path, size: Size, resize_mode: preprocessing.ResizeMode, progress: Progress) -> Decoded:
@@ -78,15 +81,21 @@ def _arranged(listing: Listing, table: str | None) -> Layout:
         return tables.arrange(found, visible)
     try:
         by_folder = layout.arrange(images, listing.names("folder"), listing.names("other", "table"))
-    except DataError:
+    except DataError as error:
         if not found:
-            raise
+            others = [entry.name for entry in listing.entries if entry.kind == "table"]
+            said = f"; {named(others)} is no table of files and labels" if others else ""
+            raise DataError(f"{error}{said}") from None
         return tables.arrange(found, visible)
     if not found:
         return by_folder
     if len({place.label for place in by_folder.places}) < 2:
         return tables.arrange(found, visible)
+    notes = list(by_folder.notes)
     for one in found:
+        if not one.is_certain:
+            notes.append(f"{one.name} is not used: the classes are the folders")
+            continue
         image = tables.disagreement(one, by_folder)
         if image:
             (said,) = {place.label for place in by_folder.places if place.name == image}
@@ -94,21 +103,32 @@ def _arranged(listing: Listing, table: str | None) -> Layout:
                 f"{one.name} and the folders do not agree on the class of {image} "
                 f"({' or '.join(one.labels[image])}, or {said}): give {one.name} itself as --data, or move it elsewhere"
             )
-    names = " and ".join(one.name for one in found)
-    return replace(by_folder, notes=(*by_folder.notes, f"the classes are the folders; {names} says the same"))
+        notes.append(f"the classes are the folders; {one.name} says the same")
+    return replace(by_folder, notes=tuple(notes))
 
 
 def _tables(listing: Listing, images: list[str], chosen: str | None) -> Iterator[tables.Table]:
-    for entry in listing.entries:
-        is_asked = entry.name == chosen if chosen else "submission" not in entry.name.lower()
-        if entry.kind == "table" and is_asked and not files.is_litter(entry.name.rpartition("/")[2]):
-            try:
-                data = entry.read()
-            except (OSError, ImageError):
-                continue
-            read = tables.read(entry.name, data, images) if len(data) <= _LARGEST_TABLE else None
-            if read:
-                yield read
+    """The tables of labels; none where there are so many tables that they are something else."""
+    entries = [entry for entry in listing.entries if entry.kind == "table"]
+    if chosen:
+        entries = [entry for entry in entries if entry.name == chosen]
+    else:
+        entries = [
+            entry
+            for entry in entries
+            if not files.is_litter(entry.name.rpartition("/")[2]) and "submission" not in entry.name.lower()
+        ]
+    if not 0 < len(entries) <= _MOST_TABLES:
+        return
+    find = tables.Finder(images)
+    for entry in entries:
+        try:
+            data = entry.read()
+        except (OSError, ImageError):
+            continue
+        read = tables.read(entry.name, data, find) if len(data) <= _LARGEST_TABLE else None
+        if read:
+            yield read
 
 
 def _hashed(places: Iterable[Place], listing: Listing) -> list[Item]:

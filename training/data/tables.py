@@ -13,7 +13,7 @@ from typing import Final
 from contract import formats
 from contract.errors import DataError
 from training.data.layout import Layout, Place
-from training.data.names import canonical, split_of
+from training.data.names import canonical, is_number, split_of
 from training.data.problems import Problem, named
 
 _FILE: Final = (
@@ -36,10 +36,12 @@ class Table:
     Attributes:
         name: the table's, in the source.
         rows: the image that each row names (None where there is none), the row's own name for it, its class, its split.
+        is_certain: whether its header, if it has one, says that its labels are labels.
     """
 
     name: str
     rows: tuple[tuple[str | None, str, str, str | None], ...]
+    is_certain: bool = True
 
     @property
     def labels(self) -> dict[str, set[str]]:
@@ -51,34 +53,36 @@ class Table:
         return found
 
 
-def read(name: str, data: bytes, images: Collection[str]) -> Table | None:
+def read(name: str, data: bytes, find: Finder) -> Table | None:
     """Read a table of labels; None where it is a table of something else.
 
     Args:
         name: the table's; what its rows name is looked for beside it, then anywhere.
         data: its bytes.
-        images: the names of all images.
+        find: finds the images that rows name.
 
     Example:
-        >>> read("labels.csv", b"1.jpg,cat", ["1.jpg"]).labels
+        >>> read("labels.csv", b"1.jpg,cat", Finder(["1.jpg"])).labels
         {'1.jpg': {'cat'}}
     """
     rows = _rows(data)
     if not rows or len(rows[0]) < 2:
         return None
-    find = _Finder(name, images)
+    folder = posixpath.dirname(name)
     head = [cell.lower().replace(" ", "_") for cell in rows[0]]
     is_known = any(cell in _FILE for cell in head) and any(cell in _LABEL for cell in head)
-    has_header = is_known or not any(find(cell) or cell.endswith(formats.SUFFIXES) for cell in head + rows[0])
+    has_header = is_known or not any(find(cell, folder) or cell.endswith(formats.SUFFIXES) for cell in head + rows[0])
     body = [row for row in rows[has_header:] if len(row) == len(head)]
+    odd = [row for row in rows[has_header:] if len(row) != len(head)]
     columns = list(range(len(head)))
     named_file = [column for column in columns if has_header and head[column] in _FILE]
-    at_file = max(named_file or columns, key=lambda column: sum(find(row[column]) is not None for row in body))
-    if not body or sum(find(row[at_file]) is not None for row in body) < _LEAST * len(body):
+    at_file = max(named_file or columns, key=lambda column: sum(find(row[column], folder) is not None for row in body))
+    if not body or sum(find(row[at_file], folder) is not None for row in body) < _LEAST * len(body):
         return None
     at_split = next((column for column in columns if has_header and head[column] in _SPLIT), None)
     rest = [column for column in columns if column not in {at_file, at_split}]
     at_label = next((column for word in _LABEL for column in rest if has_header and head[column] == word), None)
+    is_certain = at_label is not None or not has_header
     if at_label is None and len(rest) == 1:
         at_label = rest[0]
     if at_label is None:
@@ -92,10 +96,9 @@ def read(name: str, data: bytes, images: Collection[str]) -> Table | None:
         ]
         return next((one or "test" for one in said if one is not None), None)
 
-    found = ((find(row[at_file]), row) for row in body)
-    return Table(
-        name, tuple((image, row[at_file], canonical(row[at_label]), split(row, image)) for image, row in found)
-    )
+    found = [(find(row[at_file], folder), row) for row in body]
+    named_rows = ((image, row[at_file], canonical(row[at_label]), split(row, image)) for image, row in found)
+    return Table(name, (*named_rows, *((None, ",".join(row), "", of_table) for row in odd)), is_certain)
 
 
 def arrange(tables: Collection[Table], images: Collection[str]) -> Layout:
@@ -138,7 +141,7 @@ def disagreement(table: Table, layout: Layout) -> str | None:
     """The first image to which a table and the folders give different classes; None where there is none."""
     folders = {place.name: place.label for place in layout.places}
     for image, labels in table.labels.items():
-        if image in folders and labels != {folders[image]}:
+        if image in folders and {_plain(label) for label in labels} != {_plain(folders[image])}:
             return image
     return None
 
@@ -155,11 +158,19 @@ def _rows(data: bytes) -> list[list[str]]:
         return []
 
 
-class _Finder:
-    """Finds the image that a cell names: beside the table, by its whole path, by its name alone, without its ending."""
+def _plain(label: str) -> str:
+    """A label, numbers without leading zeros: the folder 00007 is class 7."""
+    return str(int(label)) if is_number(label) else label
 
-    def __init__(self, table: str, images: Collection[str]) -> None:
-        self._folder = posixpath.dirname(table)
+
+class Finder:
+    """Finds the image that a cell names: beside the table, by its whole path, by its name alone, without its ending.
+
+    Args:
+        images: the names of all images.
+    """
+
+    def __init__(self, images: Collection[str]) -> None:
         self._names: dict[str, str | None] = {}
         self._whole = {canonical(image): image for image in images}
         for image in images:
@@ -167,11 +178,12 @@ class _Finder:
             for short in {base, base.rpartition(".")[0] or base}:
                 self._names[short] = None if short in self._names else image  # of two it is neither
 
-    def __call__(self, cell: str) -> str | None:
+    def __call__(self, cell: str, folder: str) -> str | None:
+        """The image that a cell of a table in that folder names; None where there is none, or more than one."""
         said = canonical(cell.replace("\\", "/"))
         said = said.removeprefix("./")
         return (
-            self._whole.get(posixpath.join(self._folder, said))
+            self._whole.get(posixpath.join(folder, said))
             or self._whole.get(said)
             or self._names.get(said)
             or self._names.get(posixpath.basename(said))

@@ -149,6 +149,31 @@ def test_a_table_that_contradicts_the_folders_is_refused(folder: Path) -> None:
     assert found.summary.notes == ("the classes are the folders; labels.csv says the same",)
 
 
+def test_a_table_of_something_else_is_told_and_not_used(folder: Path) -> None:
+    (folder / "about.csv").write_text("file,photographer\ntrain/red/0.png,Ansel\ntrain/red/1.png,Dorothea\n")
+    found = dataset.load(str(folder))
+    assert found.labels == tuple(sorted(COLOURS))
+    assert found.summary is not None
+    assert found.summary.notes == ("about.csv is not used: the classes are the folders",)
+
+
+def test_a_table_that_was_not_understood_is_named_where_it_is_missed(tmp_path: Path) -> None:
+    (tmp_path / "1.png").write_bytes(image("red"))
+    (tmp_path / "labels.csv").write_text("one,two,three\n1.png,2,3\n")
+    with pytest.raises(DataError, match=r"labels.csv is no table of files and labels"):
+        dataset.load(str(tmp_path))
+
+
+def test_numbers_in_a_table_and_of_folders_are_the_same_with_leading_zeros(tmp_path: Path) -> None:
+    for label in ("00000", "00001"):
+        (tmp_path / label).mkdir()
+        for at in range(3):
+            (tmp_path / label / f"{label}_{at}.png").write_bytes(image("red"))
+        rows = "".join(f"{label}_{at}.png;{int(label)}\n" for at in range(3))
+        (tmp_path / label / f"GT-{label}.csv").write_text(f"Filename;ClassId\n{rows}")
+    assert dataset.load(str(tmp_path)).labels == ("00000", "00001")
+
+
 def test_numbered_classes_agree_between_a_folder_and_arrays(tmp_path: Path) -> None:
     """Class 10 stands behind 9, so that the numbers of a NumPy file mean the same as the folders' names."""
     rng = np.random.default_rng(0)
