@@ -49,7 +49,7 @@ class Watcher(Protocol):
         """A batch of `images`, whose oldest `waited` seconds, `took` seconds; told on the batcher's thread."""
 
 
-class Request:
+class Submission:
     """Images of one caller, which may be run in several batches. To wait for it is to wait for its answer.
 
     Attributes:
@@ -81,7 +81,7 @@ class Request:
 class _Span:
     """Some of a request's images: its share of a batch."""
 
-    request: Request
+    submission: Submission
     images: Pixels
 
 
@@ -111,7 +111,7 @@ class Batcher:
         self._run, self._watch, self._terminate = run, watch, terminate
         self._max_batch_size, self._max_queue_delay = max_batch_size, max_queue_delay
         self._admission = Admission(max_queue)
-        self._queue: deque[Request] = deque()
+        self._queue: deque[Submission] = deque()
         self._running = 0
         self._batch: list[_Span] = []  # what runs now
         self._timer: asyncio.TimerHandle | None = None
@@ -123,7 +123,7 @@ class Batcher:
         self.depth = 0
         """Images waiting now."""
 
-    def submit(self, images: Pixels, time_left: float = math.inf) -> Request:
+    def submit(self, images: Pixels, time_left: float = math.inf) -> Submission:
         """Queue images, uint8 (N, H, W, 3), one or more; wait for what is returned.
 
         Args:
@@ -136,13 +136,13 @@ class Batcher:
         if not self.admits(len(images), time_left=time_left):
             raise Overloaded
         loop = asyncio.get_running_loop()
-        request = Request(images, loop.create_future())
-        self._queue.append(request)
+        submission = Submission(images, loop.create_future())
+        self._queue.append(submission)
         self._wait(len(images))
         self._idle.clear()
         self._take(loop)
-        request.answer.add_done_callback(lambda answer: self._cancel(request) if answer.cancelled() else None)
-        return request
+        submission.answer.add_done_callback(lambda answer: self._cancel(submission) if answer.cancelled() else None)
+        return submission
 
     def admits(self, images: int, *, arriving: int = 0, time_left: float) -> bool:
         """Whether `images` would be admitted now, behind `arriving` ones that are about to be queued."""
@@ -150,16 +150,16 @@ class Batcher:
             images, waiting=self.depth + arriving, seconds_per_image=self._seconds_per_image, time_left=time_left
         )
 
-    def _cancel(self, request: Request) -> None:
+    def _cancel(self, submission: Submission) -> None:
         """A caller waits no more: its images leave the queue, and a run that nobody waits for ends."""
-        self._give_up(request)
-        if self._batch and all(span.request.answer.done() for span in self._batch):
+        self._give_up(submission)
+        if self._batch and all(span.submission.answer.done() for span in self._batch):
             self._terminate()
 
-    def _give_up(self, request: Request) -> None:
+    def _give_up(self, submission: Submission) -> None:
         """Take a request's images from the queue, as far as they are still in it."""
-        self._wait(request.taken - len(request.images))
-        request.taken = len(request.images)
+        self._wait(submission.taken - len(submission.images))
+        submission.taken = len(submission.images)
 
     async def drain(self) -> None:
         """Wait until nothing waits and nothing runs."""
@@ -176,16 +176,16 @@ class Batcher:
         batch: list[_Span] = []
         room = self._max_batch_size
         while self._queue and room:
-            request = self._queue[0]
-            if request.answer.done():  # cancelled, or another of its batches failed
-                self._give_up(request)
-            request.started = request.started if request.taken else time.perf_counter()
-            images = request.images[request.taken : request.taken + room]
-            request.taken += len(images)
-            if request.taken == len(request.images):
+            submission = self._queue[0]
+            if submission.answer.done():  # cancelled, or another of its batches failed
+                self._give_up(submission)
+            submission.started = submission.started if submission.taken else time.perf_counter()
+            images = submission.images[submission.taken : submission.taken + room]
+            submission.taken += len(images)
+            if submission.taken == len(submission.images):
                 self._queue.popleft()
             if len(images):
-                batch.append(_Span(request, images))
+                batch.append(_Span(submission, images))
                 room -= len(images)
         if batch:
             self._running = self._max_batch_size - room
@@ -225,11 +225,11 @@ class Batcher:
         except Exception as error:  # whatever a model's run raises is its callers' to know
             # one that fails must not fail those it was joined with: each that is still waited for has its own run
             results = [error] if len(batch) == 1 else [self._infer_alone(span, error) for span in batch]
-        self._watch.ran(len(images), start - batch[0].request.since, time.perf_counter() - start)
+        self._watch.ran(len(images), start - batch[0].submission.since, time.perf_counter() - start)
         return results
 
     def _infer_alone(self, span: _Span, error: Exception) -> Probabilities | Exception:
-        return error if span.request.answer.done() else self._infer([span])[0]
+        return error if span.submission.answer.done() else self._infer([span])[0]
 
     def _deliver(
         self, loop: asyncio.AbstractEventLoop, batch: list[_Span], results: list[Probabilities | Exception]
@@ -239,11 +239,11 @@ class Batcher:
         self._running, self._batch = 0, []
         self._take(loop)  # before the answers are handed out: the model goes on while replies are written
         for span, result in zip(batch, results, strict=True):
-            answer = span.request.answer
+            answer = span.submission.answer
             if answer.done():
                 continue  # cancelled, or another of its batches failed
             if isinstance(result, Exception):
-                self._give_up(span.request)
+                self._give_up(span.submission)
                 answer.set_exception(result)
             else:
-                span.request.add(result)
+                span.submission.add(result)

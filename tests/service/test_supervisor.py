@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.support.group import Connected, is_alive, reach, workers
 from tests.support.images import image
 from tests.support.models import ADMIN, ROTATED, colour_bundle, publish, slow_bundle
 from tests.support.server import ROOT, Server, command, figures
@@ -36,54 +37,18 @@ def group(serve: Callable[..., Server], root: Path) -> Server:
     return serve("--models", str(root), "--workers", "2", KERNELSCOPE_ADMIN_KEY="secret", KERNELSCOPE_WATCH="0")
 
 
-def workers(server: Server) -> list[int]:
-    """The process ids of the group."""
-    found = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    return [int(one) for one in found]
+Reach = Callable[[Server], dict[int, httpx.Client]]
 
 
-def owner(server: Server, connection: socket.socket) -> int:
-    """Which process has taken a connection."""
-    port = connection.getsockname()[1]
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    inode = next(row[9] for row in rows if row[2].endswith(f":{port:04X}") and row[9] != "0")
-    for pid in workers(server):
-        for link in Path(f"/proc/{pid}/fd").iterdir():
-            try:
-                if os.readlink(link) == f"socket:[{inode}]":
-                    return pid
-            except FileNotFoundError:
-                continue
-    raise AssertionError("nobody has it")
+@pytest.fixture
+def reached() -> Iterator[Reach]:
+    """Clients connected to each process of a server, by process id; they leave at the end."""
+    with ExitStack() as stack:
+        yield lambda server: stack.enter_context(reach(server))
 
 
-def reach(server: Server) -> dict[int, httpx.Client]:
-    """A client connected to each process."""
-    found: dict[int, httpx.Client] = {}
-    while len(found) < 2:
-        client = httpx.Client(base_url=server.url, timeout=30)
-        client.get("/health/live")
-        (connection,) = client._transport._pool.connections  # type: ignore[attr-defined]
-        stream = connection._connection._network_stream.get_extra_info("socket")
-        if found.setdefault(owner(server, stream), client) is not client:
-            client.close()
-    CLIENTS.extend(found.values())
-    return found
-
-
-CLIENTS: list[httpx.Client] = []
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    """Close what `reach` has opened."""
-    yield
-    while CLIENTS:
-        CLIENTS.pop().close()
-
-
-def test_each_answers_and_their_figures_are_summed(group: Server) -> None:
-    clients = list(reach(group).values())
+def test_each_answers_and_their_figures_are_summed(reached: Reach, group: Server) -> None:
+    clients = list(reached(group).values())
     for client in clients:
         for _ in range(3):
             assert client.post("/predict", content=image("red")).json()["label"] == "red"
@@ -107,8 +72,8 @@ def test_promtool_finds_nothing_to_say_of_a_crew(group: Server) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_what_is_loaded_changes_in_all(group: Server, root: Path) -> None:
-    clients = list(reach(group).values())
+def test_what_is_loaded_changes_in_all(reached: Reach, group: Server, root: Path) -> None:
+    clients = list(reached(group).values())
     publish(root, 2, labels=ROTATED)
 
     def answers() -> list[tuple[int, str]]:
@@ -127,11 +92,11 @@ def test_what_is_loaded_changes_in_all(group: Server, root: Path) -> None:
     assert [client.post("/predict", content=image()).status_code for client in clients] == [404, 404]
 
 
-def test_one_that_dies_is_replaced_and_learns_what_was_asked_for(group: Server, root: Path) -> None:
+def test_one_that_dies_is_replaced_and_learns_what_was_asked_for(reached: Reach, group: Server, root: Path) -> None:
     publish(root, 2, labels=ROTATED)
     back = {"parameters": {"version": "1"}}
     assert group.client.post("/v2/repository/models/colours/load", json=back, headers=ADMIN).status_code == 200
-    clients = reach(group)
+    clients = reached(group)
     for client in clients.values():
         client.post("/predict", content=image("red"))
     assert figures(group)[PREDICTED] == 2
@@ -139,7 +104,7 @@ def test_one_that_dies_is_replaced_and_learns_what_was_asked_for(group: Server, 
     os.kill(dies, signal.SIGKILL)
     eventually(lambda: clients[stays].get("/health/ready").status_code != 200)
     eventually(lambda: clients[stays].get("/health/ready").status_code != 503)
-    now = reach(group)
+    now = reached(group)
     assert stays in now
     assert dies not in now
     assert [one.post("/predict", content=image("red")).json()["version"] for one in now.values()] == [1, 1]
@@ -148,24 +113,17 @@ def test_one_that_dies_is_replaced_and_learns_what_was_asked_for(group: Server, 
     assert "starting it anew" in "\n".join(group.lines)
 
 
-def test_sigterm_ends_all_and_answers_what_was_accepted(serve: Callable[..., Server], tmp_path: Path) -> None:
+def test_sigterm_ends_all_and_answers_what_it_had(reached: Reach, serve: Callable[..., Server], tmp_path: Path) -> None:
     slow_bundle(tmp_path)
     server = serve("--models", str(tmp_path), "--workers", "2", "--max-batch-size", "1")
     pids = workers(server)
-    clients = list(reach(server).values())
+    clients = list(reached(server).values())
     with ThreadPoolExecutor(6) as pool:
         some = [pool.submit(httpx.post, server.url + "/predict", content=image("red"), timeout=60) for _ in range(6)]
         eventually(lambda: figures(server, clients[0])["kernelscope_requests_in_flight[]"] >= 7)
         assert server.end() == 0
         assert [one.result().json()["label"] for one in some] == ["red"] * 6
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_no_process_outlives_a_supervisor_that_is_killed(group: Server) -> None:
@@ -175,8 +133,8 @@ def test_no_process_outlives_a_supervisor_that_is_killed(group: Server) -> None:
     eventually(lambda: not any(map(is_alive, pids)))
 
 
-def test_one_that_hangs_is_not_ready(group: Server) -> None:
-    hangs, answers = reach(group).items()
+def test_one_that_hangs_is_not_ready(reached: Reach, group: Server) -> None:
+    hangs, answers = reached(group).items()
     os.kill(hangs[0], signal.SIGSTOP)
     assert answers[1].get("/health/ready").status_code == 503
     assert answers[1].get("/health").json()["status"] == "starting"
@@ -207,11 +165,9 @@ def test_what_one_cannot_start_with_is_said_once(tmp_path: Path, model: bytes | 
 
 
 def test_connections_are_shared_evenly(group: Server) -> None:
-    clients = [httpx.Client(base_url=group.url, timeout=30) for _ in range(8)]
-    CLIENTS.extend(clients)
-    owners = []
-    for client in clients:
-        client.get("/health/live")
-        (connection,) = client._transport._pool.connections  # type: ignore[attr-defined]
-        owners.append(owner(group, connection._connection._network_stream.get_extra_info("socket")))
+    with ExitStack() as stack:
+        connected = [Connected(group) for _ in range(8)]
+        for connection in connected:
+            stack.callback(connection.close)
+        owners = [connection.pid for connection in connected]
     assert {owners.count(pid) for pid in workers(group)} <= {3, 4, 5}

@@ -61,7 +61,8 @@ def test_a_fault_of_ours_is_counted_as_500() -> None:
     with pytest.raises(ValueError):  # noqa: PT011 -- it has no message
         asyncio.run(AccessLog(breaks, metrics, log_requests=False)(scope, None, None))  # type: ignore[arg-type]
     assert count(metrics, "500") == 1
-    assert metrics.in_flight._value.get() == 0
+    (in_flight,) = (family for family in metrics.figures() if family.name == "kernelscope_requests_in_flight")
+    assert [sample.value for sample in in_flight.samples] == [0]
 
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
