@@ -8,7 +8,9 @@ under any prefix that a proxy puts before it.
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -59,9 +61,17 @@ router = APIRouter(include_in_schema=False)
 
 @dataclass(frozen=True)
 class _File:
-    content: bytes
+    """A file as it is sent: as it is, or packed by gzip; an ETag for each (RFC 9110, 8.8.3.3)."""
+
     content_type: str
+    plain: bytes
+    packed: bytes
     etag: str
+
+    def headers(self, *, is_packed: bool) -> dict[str, str]:
+        etag = f'"{self.etag}-gzip"' if is_packed else f'"{self.etag}"'
+        packed = {"content-encoding": "gzip"} if is_packed else {}
+        return {**HEADERS, "content-type": self.content_type, "etag": etag, "vary": "accept-encoding", **packed}
 
 
 @router.head("/")
@@ -105,18 +115,27 @@ def _answer(request: Request, path: Path | None) -> Response:
     """A file, or 304 where the browser has it already. Raises 404 for `None`."""
     if path is None:
         raise HTTPException(404)
-    content = _read(path)
-    headers = {**HEADERS, "etag": content.etag}
-    if content.etag in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers=headers)
-    return Response(content.content, headers={**headers, "content-type": content.content_type})
+    found = _read(path)
+    is_packed = len(found.packed) < len(found.plain) and _takes_gzip(request.headers.get("accept-encoding", ""))
+    headers = found.headers(is_packed=is_packed)
+    if headers["etag"] in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers={name: headers[name] for name in (*HEADERS, "etag", "vary")})
+    return Response(found.packed if is_packed else found.plain, headers=headers)
+
+
+def _takes_gzip(accepted: str) -> bool:
+    for part in accepted.split(","):
+        coding, _, weight = part.replace(" ", "").partition(";q=")
+        if coding.lower() == "gzip":
+            return not re.fullmatch(r"0(\.0*)?", weight)
+    return False
 
 
 @cache
 def _read(path: Path) -> _File:
     content = path.read_bytes()
     digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()[:12]).decode()
-    return _File(content, _TYPES[path.suffix], f'"{digest}"')
+    return _File(_TYPES[path.suffix], content, gzip.compress(content, mtime=0), digest)
 
 
 @cache

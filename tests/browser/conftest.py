@@ -7,13 +7,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.support import browser as chromium
 from tests.support.browser import Tab
 from tests.support.server import Server
 
 Open = Callable[..., Tab]
+
+expect.set_options(timeout=20_000)  # milliseconds: others may be at work on this machine
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

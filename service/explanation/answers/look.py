@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from contract.network.errors import CannotExplain
+from contract.network.errors import CannotExplain, UnknownChannel
 from contract.network.form import Form
 from contract.network.graph import Floats
 from contract.network.layers import IMAGES, Layer
@@ -25,6 +25,8 @@ _MOST_VALUES: Final = 2**20
 def activations(task: Task, subject: Subject) -> Answer:
     """`POST /activations`: the maps of a layer, or the arithmetic of one of its values."""
     form, image, options = subject.served, task.pixels, task.options
+    if options.layer == IMAGES and options.unit is None:
+        return _seen(task)
     layer = _layer(subject, options)
     if options.unit is not None:
         return as_json(task, graph="served", **arithmetic.explain(form, image, layer, options.unit))
@@ -54,6 +56,31 @@ def activations(task: Task, subject: Subject) -> Answer:
         zeros=round(float((maps == 0).mean()), 6),
         channels=[_summary(channel, maps[channel]) for channel in channels],
         maps=rounded(shown),
+    )
+
+
+def _seen(task: Task) -> Answer:
+    """What the network sees of an image: as a PNG of that size, or its red, green and blue as maps."""
+    (image,) = task.pixels
+    headers = named({"Shape": ",".join(map(str, image.shape)), "Graph": "served"})
+    if task.form == "png":
+        return Answer(render.png(image), "image/png", headers)
+    maps = np.ascontiguousarray(image.transpose(2, 0, 1))
+    if task.options.channel is not None and task.options.channel >= len(maps):
+        raise UnknownChannel(f"{IMAGES} has no channel {task.options.channel}: its channels are 0 to {len(maps) - 1}")
+    channels = list(range(len(maps))) if task.options.channel is None else [task.options.channel]
+    if task.form == "binary":
+        return Answer(maps[channels].astype("<f4").tobytes(), "application/octet-stream", headers)
+    return as_json(
+        task,
+        graph="served",
+        layer=IMAGES,
+        shape=list(image.shape),
+        minimum=number(maps.min()),
+        maximum=number(maps.max()),
+        zeros=round(float((maps == 0).mean()), 6),
+        channels=[_summary(channel, maps[channel].astype(np.float32)) for channel in channels],
+        maps=maps[channels].tolist(),
     )
 
 

@@ -13,11 +13,14 @@ export class Store extends EventTarget {
     this.dispatchEvent(new Event(name));
   }
 
-  /** Call `listener` with the value now, where there is one, and after each change of one of `names`. */
-  follow(names, listener) {
+  /**
+   * Call `listener` with the values now, and after each change of one of them, until `signal` is aborted.
+   * @param {string|string[]} names
+   */
+  follow(names, listener, signal) {
     const list = [names].flat();
     const tell = () => listener(...list.map((name) => this.get(name)));
-    for (const name of list) this.addEventListener(name, tell);
+    for (const name of list) this.addEventListener(name, tell, { signal });
     tell();
   }
 }

@@ -13,8 +13,10 @@ export function chart(name) {
   const figure = h("b", {}, "–");
   const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": name });
   const axis = h("div", { class: "axis" });
+  // columns have their names under them, lines have theirs at either end
   const element = h("figure", { class: "chart", "data-chart": name }, h("figcaption", {}, h("span", {}, name), figure), drawing, axis);
-  const say = (text, ends) => {
+  const say = (text, ends, even = false) => {
+    axis.classList.toggle("even", even);
     figure.textContent = text;
     drawing.setAttribute("aria-label", `${name}: ${text}`);
     replace(axis, ends.map((one) => h("span", {}, one)));
@@ -30,7 +32,7 @@ export function chart(name) {
         [0, 0.5, 1].map((share) => svg("line", { class: "grid", x1: 0, x2: WIDTH, y1: share * HEIGHT, y2: share * HEIGHT })),
         series.map((values, index) =>
           stretches(values).map((points) =>
-            svg("polyline", { class: index ? "line second" : "line", points: points.map(([at, value]) => place(value, at, values)).join(" ") }),
+            svg("polyline", { class: index ? "line second" : "line", points: (points.length > 1 ? points : [...points, ...points]).map(([at, value]) => place(value, at, values)).join(" ") }),
           ),
         ),
       );
@@ -46,7 +48,7 @@ export function chart(name) {
           svg("rect", { class: "column", x: index * wide + wide * 0.12, width: wide * 0.76, y: HEIGHT - (value / top) * HEIGHT, height: (value / top) * HEIGHT }),
         ),
       );
-      say(text, pairs.map(([one]) => one));
+      say(text, pairs.map(([one]) => one), true);
     },
   };
 }

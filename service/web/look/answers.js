@@ -45,7 +45,7 @@ async function column(root, model, image, store, signal) {
     });
     const took = performance.now() - start;
     const { card } = await json(`models/${encodeURIComponent(model.name)}`, { query: { version: model.version }, signal });
-    replace(root, answered(answer, model, card, took, store));
+    replace(root, answered(answer, model, card, took, store, signal));
     return answer;
   } catch (error) {
     if (error.name === "AbortError") return null;
@@ -56,7 +56,7 @@ async function column(root, model, image, store, signal) {
   }
 }
 
-function answered(answer, model, card, took, store) {
+function answered(answer, model, card, took, store, signal) {
   const rest = model.labels.length - answer.top.length;
   return [
     h("p", { class: "soft small" }, recording ? title(model) : `${title(model)} · ${milliseconds(took)} there and back`),
@@ -69,20 +69,20 @@ function answered(answer, model, card, took, store) {
       answer.unsure ? [" ", h("span", { class: "badge" }, "unsure")] : null,
     ),
     answer.unsure ? h("p", {}, doubt(card)) : null,
-    bars(answer, store),
+    bars(answer, store, signal),
     rest > 0 ? h("p", { class: "soft small" }, `and ${rest} more classes`) : null,
     h("p", { class: "soft small" }, honesty(card)),
   ];
 }
 
 /** The classes, likeliest first; each is a button that makes it the class which is explained below. */
-function bars(answer, store) {
+function bars(answer, store, signal) {
   const list = h("ol", { class: "bars" });
   for (const { label, index, probability } of answer.top) {
     const bar = h("span", { class: "bar", "aria-hidden": "true", style: { "--share": probability } });
     const button = h(
       "button",
-      { "data-class": index, onclick: () => store.set("class", index) },
+      { "data-class": index, disabled: recording ? !recording.classes.includes(index) : false, onclick: () => store.set("class", index) },
       h("span", { class: "name" }, label),
       bar,
       h("span", { class: "figure", "data-value": probability }, percent(probability)),
@@ -93,7 +93,7 @@ function bars(answer, store) {
     for (const button of list.querySelectorAll("button")) {
       button.setAttribute("aria-pressed", String(Number(button.dataset.class) === (chosen ?? answer.index)));
     }
-  });
+  }, signal);
   return list;
 }
 

@@ -4,10 +4,10 @@ import { h, replace } from "../lib/dom.js";
 import { call, json } from "../lib/api.js";
 import * as keys from "../lib/keys.js";
 import { problem } from "../lib/problem.js";
-import { recording } from "../lib/recording.js";
+import { bytesOf, recording } from "../lib/recording.js";
 import { listed } from "../lib/files.js";
 
-/** @typedef {{blob: Blob, name: string, url: string}} Subject an image that is looked at, as `image` in the store */
+/** @typedef {{blob: Blob, name: string, url: string, example: string|null}} Image what is looked at, as `image` in the store */
 
 export function imageInput(root, store) {
   const status = h("div");
@@ -15,6 +15,7 @@ export function imageInput(root, store) {
   const file = picker("image-file", "Choose an image", (files) => take(store, status, files));
   const camera = picker("image-camera", "Take a photo", (files) => take(store, status, files), { capture: "environment" });
   camera.classList.add("on-touch");
+  const seen = h("figure", { id: "seen", class: "seen-as" });
   const zone = h(
     "div",
     { class: "zone" },
@@ -23,17 +24,15 @@ export function imageInput(root, store) {
     h("p", { class: "soft small" }, "or drop one anywhere, or paste it"),
   );
   const examples = h("div", { class: "examples", role: "group", "aria-label": "Example images" });
-  if (recording) root.append(preview);
-  else root.append(zone, status, examples);
+  if (recording) root.append(preview, seen);
+  else root.append(zone, status, seen, examples);
 
   store.follow("image", (image) => {
-    replace(preview, image ? picture(image) : h("img", { class: "empty", src: "web/icon.svg", alt: "", hidden: Boolean(recording) }));
+    replace(preview, image ? picture(image) : recording ? null : h("img", { class: "empty", src: "web/icon.svg", alt: "" }));
     replace(status);
   });
   if (recording) {
-    const { name, type, content } = recording.image;
-    const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
-    show(store, new Blob([bytes], { type }), name);
+    show(store, new Blob([bytesOf(recording.image.content)]), recording.image.name);
     return;
   }
   listen(store, status);
@@ -98,10 +97,10 @@ function take(store, status, [file]) {
 }
 
 /** Make an image the one that is looked at. */
-function show(store, blob, name) {
+function show(store, blob, name, example = null) {
   const before = store.get("image");
   if (before) URL.revokeObjectURL(before.url);
-  store.set("image", { blob, name, url: URL.createObjectURL(blob) });
+  store.set("image", { blob, name, url: URL.createObjectURL(blob), example });
 }
 
 async function offer(root, store, status) {
@@ -120,12 +119,14 @@ async function offer(root, store, status) {
   );
   const choose = async (url, name) => {
     try {
-      show(store, await (await call(url, { accept: "image/*" })).blob(), name);
+      show(store, await (await call(url, { accept: "image/*" })).blob(), name, name);
     } catch (error) {
       replace(status, problem(error));
     }
   };
   if (buttons.length) replace(root, h("p", { class: "soft small" }, "Or try one of these:"), buttons);
+  const asked = examples.find(({ name }) => name === store.get("address").get("example"));
+  if (asked && !store.get("image")) choose(asked.url, asked.name);
   let at = -1;
   keys.on("e", "look at the next example", () => buttons.length && buttons[(at = (at + 1) % buttons.length)].click());
 }

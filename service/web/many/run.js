@@ -1,6 +1,7 @@
 /** Sends images in batches, a few at a time, and takes a full server's word for when to come again. */
 
 import { ApiError, json } from "../lib/api.js";
+import { pause } from "../lib/turns.js";
 
 const IMAGES = 16;
 /** Bytes in a batch: half of what the server takes unless it was told otherwise. */
@@ -71,7 +72,7 @@ export class Run {
         if (error.status === 413 && batch.length > 1) return this.#halves(batch);
         if (error.status === 413) return [this.#row(batch[0], { error: { message: error.message } })];
         if (error.status !== 503 || attempt === TRIES) throw error;
-        await this.#pause((error.retry || 1) * 1000 * attempt);
+        await pause((error.retry || 1) * 1000 * attempt, this.#abort.signal);
       }
     }
   }
@@ -79,16 +80,6 @@ export class Run {
   async #halves(batch) {
     const middle = batch.length >> 1;
     return [...(await this.#send(batch.slice(0, middle))), ...(await this.#send(batch.slice(middle)))];
-  }
-
-  #pause(milliseconds) {
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(resolve, milliseconds);
-      this.#abort.signal.addEventListener("abort", () => {
-        clearTimeout(timer);
-        reject(this.#abort.signal.reason);
-      });
-    });
   }
 
   /** @returns {Row} */

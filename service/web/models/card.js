@@ -18,7 +18,7 @@ export function mount(root, store) {
 async function fill(root, model) {
   try {
     const { card } = await json(`models/${encodeURIComponent(model.name)}`, { query: { version: model.version } });
-    replace(root, h("h1", {}, title(model)), about(card), tiles(card), classes(card), confusion(card), doubts(card), origin(card));
+    replace(root, h("h1", {}, title(model)), about(card), warning(card), tiles(card), classes(card), confusion(card), corrupted(card), doubts(card), origin(card));
   } catch (error) {
     replace(root, problem(error, () => fill(root, model)));
   }
@@ -31,6 +31,11 @@ function about({ labels, width, height, resize_mode: mode }) {
     letterbox: "What is not of that shape gets black bars.",
   }[mode];
   return h("p", { class: "lead" }, `Sorts images of ${width} × ${height} pixels into ${labels.length} classes. `, shape);
+}
+
+function warning({ accuracy, labels }) {
+  if (accuracy.above_chance !== false) return null;
+  return h("p", { class: "notice" }, `On the test images this model is not better than guessing among its ${labels.length} classes.`);
 }
 
 function tiles({ accuracy, cost, training }) {
@@ -49,26 +54,35 @@ function tiles({ accuracy, cost, training }) {
 
 function classes({ labels, accuracy }) {
   const shares = accuracy.per_class;
-  if (!shares) return null;
-  const ranked = labels.filter((label) => shares[label] != null).sort((a, b) => shares[b] - shares[a]);
+  if (!Object.keys(shares ?? {}).length) return null;
   return [
     h("h2", {}, "Class by class"),
     h("p", { class: "soft" }, "Of the test images of each class, the share that is answered right."),
-    h(
-      "ol",
-      { class: "bars still" },
-      ranked.map((label) =>
-        h("li", { class: "still-bar" }, h("span", { class: "name" }, label), h("span", { class: "bar", style: { "--share": shares[label] } }), h("span", { class: "figure" }, percent(shares[label]))),
-      ),
-    ),
+    ranked(labels.filter((label) => shares[label] != null).map((label) => [label, shares[label]])),
   ];
+}
+
+function corrupted({ accuracy: { corruptions } }) {
+  if (!corruptions) return null;
+  return [
+    h("h2", {}, "On damaged images"),
+    h("p", { class: "soft" }, `Accuracy on ${count(corruptions.images)} ${corruptions.split} images, and on the same images after each kind of damage.`),
+    ranked(Object.entries(corruptions.accuracy)),
+  ];
+}
+
+/** Names and their shares as bars, the largest first. */
+function ranked(pairs) {
+  const row = ([name, share]) =>
+    h("li", { class: "still-bar" }, h("span", { class: "name" }, name), h("span", { class: "bar", style: { "--share": share } }), h("span", { class: "figure" }, percent(share)));
+  return h("ol", { class: "bars still" }, pairs.sort(([, a], [, b]) => b - a).map(row));
 }
 
 const LARGEST_TABLE = 30;
 
 function confusion({ labels, accuracy }) {
   const matrix = accuracy.confusion;
-  if (!matrix || labels.length > LARGEST_TABLE) return null;
+  if (!matrix?.length || labels.length > LARGEST_TABLE) return null;
   const most = Math.max(1, ...matrix.flatMap((row, i) => row.filter((_, j) => i !== j)));
   const cell = (value, i, j) =>
     h("td", { class: i === j ? "right" : null, style: { "--share": i === j ? 1 : value / most } }, value ? count(value) : "");

@@ -187,6 +187,19 @@ def test_activations_are_the_same_in_every_form(server: Server) -> None:
     assert tuple(drawn[top + row * times, left + column * times]) == (247, 247, 247)
 
 
+def test_what_the_network_sees_is_a_layer_too(server: Server) -> None:
+    seen = post(server, "/activations", layer="images", headers=PNG)
+    found = post(server, "/activations", layer="images").json()
+    raw = post(server, "/activations", layer="images", headers={"Accept": "application/octet-stream"})
+    image = pixels(seen)
+    assert image.shape == (32, 32, 3)
+    np.testing.assert_array_equal(np.array(found["maps"]), image.transpose(2, 0, 1))
+    assert raw.headers["x-kernelscope-shape"] == "32,32,3"
+    np.testing.assert_array_equal(np.frombuffer(raw.content, "<f4").reshape(3, 32, 32), image.transpose(2, 0, 1))
+    one = post(server, "/activations", layer="images", channel=2).json()
+    assert one["maps"] == [image[..., 2].tolist()]
+
+
 def test_the_arithmetic_of_a_unit_is_the_maps_value(server: Server) -> None:
     maps = np.array(post(server, "/activations", layer="conv2", model="exact").json()["maps"])
     found = post(server, "/activations", layer="conv2", unit="3,4,5", model="exact").json()

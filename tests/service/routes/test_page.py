@@ -40,9 +40,20 @@ def test_what_a_browser_has_is_not_sent_again(server: Server, path: str) -> None
     assert server.client.get(path, headers={"If-None-Match": '"another"'}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("accepted", "packed"), [("gzip, br", True), ("GZIP;q=0.5", True), ("gzip;q=0", False), ("", False)]
+)
+def test_text_is_packed_for_who_takes_it(server: Server, accepted: str, packed: bool) -> None:
+    reply = server.client.get("/web/main.js", headers={"Accept-Encoding": accepted})
+    assert (reply.headers.get("content-encoding") == "gzip") == packed
+    assert reply.headers["vary"] == "accept-encoding"
+    assert reply.content == (WEB / "main.js").read_bytes()
+    assert ("gzip" in reply.headers["etag"]) == packed
+
+
 def test_a_head_request_tells_the_length(server: Server) -> None:
     reply = server.client.head("/")
-    assert int(reply.headers["content-length"]) == len(server.client.get("/").content)
+    assert reply.headers["content-length"] == server.client.get("/").headers["content-length"]
     assert reply.content == b""
 
 
@@ -90,6 +101,19 @@ def test_every_import_is_of_a_file_that_is_there() -> None:
     for path in WEB.rglob("*.js"):
         for name in re.findall(r"""(?:from|import\()\s*"(\.[^"]+)\"""", path.read_text(encoding="utf-8")):
             assert (path.parent / name).resolve().is_file(), (path, name)
+
+
+def test_the_page_asks_for_all_that_it_starts_with_at_once() -> None:
+    """A module's imports are known once it has come: one after the other they would cost a round trip each."""
+    needed, waiting = set[str](), [WEB / "main.js"]
+    while waiting:
+        path = waiting.pop()
+        found = re.findall(r'''^import[^"]*?from "(\.[^"]+)"''', path.read_text(encoding="utf-8"), re.MULTILINE)
+        modules = {(path.parent / name).resolve() for name in found}
+        waiting += [module for module in modules if module.relative_to(WEB).as_posix() not in needed]
+        needed |= {module.relative_to(WEB).as_posix() for module in modules}
+    page = (WEB / "index.html").read_text(encoding="utf-8")
+    assert set(re.findall(r"""<link rel="modulepreload" href="web/([^"]+)">""", page)) == needed
 
 
 def test_the_page_needs_no_key_but_its_calls_do(serve: Callable[..., Server], colours: Path) -> None:
