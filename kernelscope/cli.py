@@ -26,6 +26,7 @@ class _Command:
 COMMANDS: Final = {
     "serve": _Command("service.cli", "serve models over HTTP"),
     "predict": _Command("service.cli", "classify image files, without a server"),
+    "look": _Command("service.look.cli", "show how a model decides about an image, in one HTML file"),
     "train": _Command("training.cli", "train a model on labelled images and publish it", "[train]"),
     "inspect": _Command("training.inspection", "describe labelled images and their problems", "[train]"),
     "evaluate": _Command("training.cli", "score a model on labelled images", "[train]"),

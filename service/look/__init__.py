@@ -1,0 +1,1 @@
+"""`kernelscope look`: the page about one image as a file that needs no server."""
