@@ -94,12 +94,19 @@ def confusion(matrix: Any, labels: tuple[str, ...]) -> bytes:
         return _png(figure)
 
 
+def worst_mistakes(score: Evaluation, count: int) -> list[int]:
+    """The indices of the misclassified images with the highest confidence, the most confident first."""
+    confidence = score.probabilities.max(1)
+    wrong = np.flatnonzero(score.probabilities.argmax(1) != score.targets)
+    found: list[int] = wrong[np.argsort(-confidence[wrong], kind="stable")][:count].tolist()
+    return found
+
+
 def mistakes(score: Evaluation, images: Pixels, labels: tuple[str, ...]) -> bytes | None:
     """Draw the misclassified images with the highest confidence; None where there are none."""
     predicted, confidence = score.probabilities.argmax(1), score.probabilities.max(1)
-    wrong = np.flatnonzero(predicted != score.targets)
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:_TILES]
-    if not len(worst):
+    worst = worst_mistakes(score, _TILES)
+    if not worst:
         return None
     columns = min(8, len(worst))
     rows = -(-len(worst) // columns)

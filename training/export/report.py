@@ -8,6 +8,7 @@ from string import Template
 from typing import Any, Final
 
 import numpy as np
+from PIL import Image
 
 from contract.bundle import README, Bundle
 from contract.card import Accuracy, Card, Corruptions, Cost, Data, Layer, Training
@@ -20,6 +21,9 @@ from training.loop.progress import Row
 
 FOLDER: Final = "report"
 PAGE: Final = "report.html"
+MISTAKES: Final = "mistakes"
+"""The folder beside the page with the most confident mistakes, each as an image: 1.png, 2.png, ..."""
+_LOOKED_INTO: Final = 8
 _MOST_NAMES: Final = 30
 
 
@@ -46,6 +50,11 @@ def write(bundle: Bundle, score: Evaluation, images: Pixels, history: Sequence[R
     drawn = {name: plot for name, plot in plots_by_name.items() if plot}
     for name, plot in drawn.items():
         (folder / FOLDER / f"{name}.png").write_bytes(plot)
+    worst = plots.worst_mistakes(score, _LOOKED_INTO)
+    if worst:
+        (folder / FOLDER / MISTAKES).mkdir()
+    for place, index in enumerate(worst, 1):
+        Image.fromarray(np.asarray(images[index])).save(folder / FOLDER / MISTAKES / f"{place}.png")
     page = html(card, score, list(drawn))
     (folder / FOLDER / PAGE).write_text(page, encoding="utf-8")
 
@@ -75,7 +84,7 @@ def html(card: Card, score: Evaluation, drawn: list[str]) -> str:
         ("Confusion matrix", _image("confusion"), True),
         ("Per class", _per_class(card.labels, score), True),
         ("Corrupted images", _corrupted(card), card.accuracy.corruptions is not None),
-        ("Most confident mistakes", _image("mistakes"), "mistakes" in drawn),
+        ("Most confident mistakes", _image("mistakes") + _inside(card, score), "mistakes" in drawn),
         ("Layers", _layers(cost.layers), bool(cost.layers)),
         ("Provenance", _table(("", ""), _facts(card.data, card.training, cost), "facts"), True),
     ]
@@ -92,6 +101,20 @@ def html(card: Card, score: Evaluation, drawn: list[str]) -> str:
 
 def _image(name: str) -> str:
     return f'<img src="{name}.png" alt="{name}">'
+
+
+def _inside(card: Card, score: Evaluation) -> str:
+    """How to look into the most confident mistakes: each as an image, and the command that explains one."""
+    figures = []
+    for place, index in enumerate(plots.worst_mistakes(score, _LOOKED_INTO), 1):
+        shown, predicted = card.labels[score.targets[index]], card.labels[score.probabilities[index].argmax()]
+        name, words = f"{MISTAKES}/{place}.png", escape(f"{shown}, predicted as {predicted}")
+        figures.append(f'<a href="{name}"><img src="{name}" alt="{words}" title="{words}"></a>')
+    command = f"kernelscope look {MISTAKES}/1.png --models ../../.. --model {card.name}"
+    return (
+        f"<p>Why? In this folder, <code>{escape(command)}</code> writes a page that shows what the answer rests on, "
+        f'layer by layer. These are {MISTAKES}/1.png to {len(figures)}.png:</p><p class="own">{"".join(figures)}</p>'
+    )
 
 
 def _paragraphs(lines: list[str]) -> str:
@@ -182,6 +205,7 @@ h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; }
 .tiles div { border: 1px solid #8884; border-radius: .5rem; padding: .8rem 1rem; font-size: .85rem; }
 .tiles b { display: block; font-size: 1.7rem; }
 img { max-width: 100%; background: white; border-radius: .5rem; }
+.own img { width: 4.5rem; image-rendering: pixelated; margin-right: .4rem; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; }
 td, th { padding: .2rem .8rem .2rem 0; text-align: left; border-bottom: 1px solid #8883; vertical-align: top; }
 .figures td:not(:first-child) { font-variant-numeric: tabular-nums; }
