@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE ?= $(CI)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test test-browser test-trust-quick test-trust lint format requirements bench-serving bench-limits image clean audit sbom docs lint-workflows
+.PHONY: help serve train test test-browser screenshots test-trust-quick test-trust lint format requirements bench-serving bench-limits image clean audit sbom docs lint-workflows
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/' | awk -F: '{printf "  make %-14s%s\n", $$1, $$2}'
@@ -22,6 +22,9 @@ test: $(BIN)/.test ## run the tests, but those that need a browser or minutes of
 
 test-browser: $(BIN)/.test ## run the tests that need Chromium (apt-get install chromium)
 	$(BIN)/pytest tests/browser $(ARGS)
+
+screenshots: $(BIN)/.test ## make the images of the page in docs/images anew (needs Chromium)
+	$(BIN)/python -m tests.browser.screenshots
 
 test-trust-quick: $(BIN)/.test ## attack a running service for some minutes
 	$(BIN)/pytest tests/trust $(ARGS)
