@@ -59,6 +59,30 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Backbone:
+    """The pre-trained network that a model began as.
+
+    Attributes:
+        name: what `--backbone` takes.
+        package: the registry's package that holds the weights, with its version.
+        checksum: of the file of weights, `sha256:` and 64 hexadecimal digits.
+        licence: of the weights, an SPDX identifier.
+        source: who trained it, and on what.
+        is_tuned: whether it was changed here; if not, all but the last layer is as it came.
+        frozen_accuracy: accuracy of a linear head on the unchanged features, by cross-validation on training and
+            validation images.
+    """
+
+    name: str
+    package: str | None = None
+    checksum: str | None = None
+    licence: str | None = None
+    source: str | None = None
+    is_tuned: bool | None = None
+    frozen_accuracy: Share | None = None
+
+
+@dataclass(frozen=True)
 class Training:
     """How a model was made.
 
@@ -68,6 +92,7 @@ class Training:
         seed: of weights, order and augmentation.
         epochs: passes over the training images.
         batch_size: images a step.
+        backbone: the pre-trained network that it began as.
         teacher: the bundle that was distilled, with its SHA-256.
         initial: the bundle whose weights the training started from, with its SHA-256.
         class_weights: the weight of each class in the loss, by label; empty where all count the same.
@@ -84,6 +109,7 @@ class Training:
     seed: Count | None = None
     epochs: Count | None = None
     batch_size: Count | None = None
+    backbone: Backbone | None = None
     teacher: str | None = None
     initial: str | None = None
     class_weights: dict[str, Amount] = field(default_factory=dict)
@@ -100,8 +126,8 @@ class Unsure:
     """Fractions of images that are called unsure, because their probability is below `Card.unsure_below`.
 
     Attributes:
-        right: of correctly classified validation images.
-        wrong: of misclassified validation images.
+        right: of correctly classified held-out images.
+        wrong: of misclassified held-out images.
         unknown: of out-of-distribution images, by kind.
     """
 
@@ -134,6 +160,7 @@ class Accuracy:
         images: how many there were.
         accuracy: fraction classified correctly.
         balanced_accuracy: mean recall over the classes.
+        macro_f1: mean over the classes of the harmonic mean of precision and recall.
         interval: 95 % Wilson score interval of `accuracy`.
         cross_entropy: mean, in nats.
         calibration_error: expected calibration error over 15 bins.
@@ -150,6 +177,7 @@ class Accuracy:
     images: Count | None = None
     accuracy: Share | None = None
     balanced_accuracy: Share | None = None
+    macro_f1: Share | None = None
     interval: tuple[Share, Share] | None = None
     cross_entropy: Amount | None = None
     calibration_error: Share | None = None
@@ -167,7 +195,7 @@ class Layer:
 
     Attributes:
         name: the layer's name.
-        kind: convolution, pooling, global pooling or dense.
+        kind: convolution, depthwise convolution, pooling, global pooling or dense.
         kernel, stride, padding: of a sliding window; padding is what is added on either side, and ends in a half
             where one side has one more. 0 where nothing slides.
         output: height, width and channels; 1, 1 and a count behind the last pooling.

@@ -41,22 +41,18 @@ def train(arguments: list[str]) -> int:
 
     _check_backend()
     with _quiet():
-        from training import pipeline, provenance, recipes
+        from training import pipeline, recipes
         from training.loop import trainer
 
-    recipe = recipes.find(chosen.recipe)
-    if chosen.no_flip:
-        recipe = recipe.unmirrored()
+    recipe = None if chosen.recipe == recipes.AUTO else recipes.find(chosen.recipe)
     console = Console()
     name = repository.check_name(chosen.name or _word(chosen.data))
-    run = chosen.run or Path("runs") / f"{name}-{recipe.name}"
-    precision = provenance.best_precision() if chosen.precision == "auto" else chosen.precision
     options = trainer.Options(
         epochs=chosen.epochs,
         batch_size=chosen.batch_size,
         seed=chosen.seed,
         time_budget=chosen.time_budget,
-        precision=precision,
+        precision=None if chosen.precision == "auto" else chosen.precision,
         patience=chosen.patience,
         teacher=read(chosen.teacher) if chosen.teacher else None,
         initial=read(chosen.initial) if chosen.initial else None,
@@ -67,7 +63,7 @@ def train(arguments: list[str]) -> int:
                 recipe=recipe,
                 source=chosen.data,
                 output=chosen.output,
-                run=run,
+                run=chosen.run,
                 name=name,
                 size=chosen.size,
                 resize_mode=chosen.resize_mode,
@@ -75,6 +71,8 @@ def train(arguments: list[str]) -> int:
                 training=options,
                 resume=chosen.resume,
                 ood_folder=chosen.unknown,
+                backbone=chosen.backbone,
+                flip=not chosen.no_flip,
                 command=_command("train", arguments),
             ),
             console,

@@ -20,7 +20,7 @@ def train() -> argparse.ArgumentParser:
         description="Train a network on labelled images, export it to ONNX, and publish it as a bundle.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:
-  kernelscope train                                   CIFAR-10, the recipe 'fast'
+  kernelscope train                                   CIFAR-10, the recipe fast
   kernelscope train --data my-images/                 a folder with one subfolder for each class
   kernelscope train --data pets.tar.xz --time-budget 30m
   kernelscope train --recipe seed --data cifar10.zip --epochs 64 --resume""",
@@ -29,9 +29,15 @@ def train() -> argparse.ArgumentParser:
     add("--data", default="cifar10", metavar="WHERE", help=f"{_DATA} (default: cifar10)")
     add(
         "--recipe",
-        default="fast",
+        default="auto",
         metavar="NAME",
-        help="fast, small, small-jpeg, robust, best, seed or seed-plus (default: fast)",
+        help="transfer, fast, small, small-jpeg, robust, best, seed or seed-plus (default: auto, which is "
+        "transfer for images of 64 pixels or larger, fast for smaller ones)",
+    )
+    add(
+        "--backbone",
+        choices=("efficientnet-lite0", "efficientnet-lite2"),
+        help="pre-trained network of the recipe transfer (default: efficientnet-lite0)",
     )
     add(
         "--output",
@@ -93,7 +99,8 @@ def train() -> argparse.ArgumentParser:
         "--precision",
         choices=("auto", "float32", "mixed_bfloat16"),
         default="auto",
-        help="precision of the computation; auto is bfloat16 where the hardware supports it (default: auto)",
+        help="precision of the computation; auto is bfloat16 where the hardware supports it, float32 for "
+        "transfer (default: auto)",
     )
     return parser
 
@@ -190,7 +197,8 @@ def _add_size(parser: argparse.ArgumentParser) -> None:
         "--size",
         type=_size,
         metavar="HxW",
-        help="height x width that images are resized to (default: their own; if they differ, the median, at most 224)",
+        help="height x width that images are resized to (default: for transfer a square of 160 to 224 pixels; else "
+        "their own or, if they differ, the median, at most 224)",
     )
     add(
         "--resize-mode",

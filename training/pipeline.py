@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 import keras
 import onnx
@@ -11,10 +13,10 @@ from rich.console import Console
 
 from contract import repository
 from contract.bundle import Bundle
-from contract.card import Card, Cost, Training
+from contract.card import Backbone, Card, Cost, Training
 from contract.errors import KernelscopeError
 from contract.preprocessing import ResizeMode
-from training import provenance
+from training import backbones, provenance, recipes
 from training.data import dataset as datasets
 from training.data import sources
 from training.data.announcement import announce
@@ -25,7 +27,11 @@ from training.export.publish import publish
 from training.loop import checkpoint, trainer
 from training.loop.progress import counting
 from training.networks import layer_table
+from training.networks.pretrained import Pretrained
 from training.recipes import Recipe
+
+_FEW: Final = 100
+"""With fewer validation images, the rejection threshold is not fitted on them alone: few of them are misclassified."""
 
 
 @dataclass(frozen=True)
@@ -33,24 +39,26 @@ class PipelineOptions:
     """What to train, on what, and where to publish it.
 
     Attributes:
-        recipe: the recipe.
+        recipe: the recipe; None: `recipes.choose` chooses it by the size of the images.
         source: where the labelled images are; see `training.data.dataset.load`.
         output: the repository to publish into.
-        run: the folder for checkpoints and logs.
+        run: the folder for checkpoints and logs; None: `runs/<name>-<recipe>`.
         name: the model's name.
-        size: height and width to bring images to; their own where None.
+        size: height and width to bring images to; None: those of the recipe, or the images' own.
         resize_mode: how an image of another shape is brought to that size.
         validation_fraction: fraction of the training images held out for validation.
         training: what differs from the recipe.
         resume: whether to continue the run in `run`.
         command: the command line, for the card.
         ood_folder: a folder of out-of-distribution images for the rejection threshold, beside the synthetic ones.
+        backbone: the name of the pre-trained network; None: that of the recipe.
+        flip: whether images may be mirrored.
     """
 
-    recipe: Recipe
+    recipe: Recipe | None
     source: str
     output: Path
-    run: Path
+    run: Path | None
     name: str
     size: tuple[int, int] | None
     resize_mode: ResizeMode
@@ -59,6 +67,8 @@ class PipelineOptions:
     resume: bool
     command: str
     ood_folder: Path | None = None
+    backbone: str | None = None
+    flip: bool = True
 
 
 def run(options: PipelineOptions, console: Console) -> Bundle:
@@ -72,63 +82,118 @@ def run(options: PipelineOptions, console: Console) -> Bundle:
     with counting(console, "reading images") as progress:
         dataset = datasets.load(
             options.source,
-            size=options.size,
+            size=options.size or partial(recipes.input_size, options.recipe.name if options.recipe else recipes.AUTO),
             resize_mode=options.resize_mode,
             validation_fraction=options.validation_fraction,
             progress=progress,
         )
     other = ood.read_folder(options.ood_folder, dataset.size, options.resize_mode) if options.ood_folder else None
-    _announce(options, dataset, console, exports=exports)
+    recipe, reason = _recipe(options, dataset)
+    folder = options.run or Path("runs") / f"{options.name}-{recipe.name}"
+    _announce(recipe, reason, options, dataset, console, exports=exports)
     with repository.staging(options.output, options.name):
         pass  # a repository that cannot be written to is an error before the training, not after it
-    trained = trainer.fit(
-        options.recipe, dataset, options.training, options.run, resume=options.resume, console=console
-    )
+    trained = trainer.fit(recipe, dataset, options.training, folder, resume=options.resume, console=console)
     if not exports:
         raise to_onnx.not_exported()
-    proto, reference, temperature = _export(options.recipe, trained, dataset)
+    exported = _export(recipe, trained, dataset)
     card = Card(
         name=options.name,
         labels=dataset.labels,
         height=dataset.size[0],
         width=dataset.size[1],
         resize_mode=options.resize_mode,
-        temperature=temperature,
+        temperature=exported.temperature,
         data=dataset.describe(),
-        training=_describe_training(options, trained, dataset.labels),
-        cost=_describe_cost(reference),
+        training=_describe_training(options, recipe, trained, dataset.labels),
+        cost=_describe_cost(exported.reference),
     )
     try:
         bundle = publish(
-            proto, card, dataset, options.output, console, reference=reference, other=other, history=trained.history
+            exported.proto,
+            card,
+            dataset,
+            options.output,
+            console,
+            reference=exported.reference,
+            held_out=exported.held_out,
+            other=other,
+            history=trained.history,
         )
     except OSError as error:
         raise KernelscopeError(
             f"{error.filename or options.output}: {error.strerror or error}; the trained network is kept in "
-            f"{options.run}: repeat the command with --resume to publish it"
+            f"{folder}: repeat the command with --resume to publish it"
         ) from None
-    (options.run / checkpoint.PUBLISHED).write_text(f"{bundle.folder}\n")
+    (folder / checkpoint.PUBLISHED).write_text(f"{bundle.folder}\n")
     return bundle
 
 
-def _export(recipe: Recipe, trained: trainer.Trained, dataset: Dataset) -> tuple[onnx.ModelProto, keras.Model, float]:
-    """Return the exported model, the trained network in float32, and the temperature of both."""
-    network, classes, validation = recipe.network, len(dataset.labels), dataset.validation
+def _recipe(options: PipelineOptions, dataset: Dataset) -> tuple[Recipe, str]:
+    """Return the recipe, and the reason for it if it was not given."""
+    recipe, reason = (options.recipe, "") if options.recipe else recipes.choose(dataset.size)
+    if not options.flip:
+        recipe = recipe.unmirrored()
+    return (recipe.on(options.backbone) if options.backbone else recipe), reason
+
+
+@dataclass(frozen=True)
+class _Exported:
+    """A trained network on its way into a bundle.
+
+    Attributes:
+        proto: the exported model.
+        reference: the network in float32, which the model must agree with.
+        temperature: what the logits of both are divided by.
+        held_out: how confident it is on images that it was not trained on; None: on the validation images alone.
+    """
+
+    proto: onnx.ModelProto
+    reference: keras.Model
+    temperature: float
+    held_out: ood.Confidence | None
+
+
+def _export(recipe: Recipe, trained: trainer.Trained, dataset: Dataset) -> _Exported:
+    network, classes = recipe.network, len(dataset.labels)
     reference = to_onnx.in_form(network, trained.model, classes, for_export=False)
-    temperature = calibrate.temperature(trainer.predict(reference, validation.images), validation.targets)
+    temperature, held_out = _calibrate(trained, reference, dataset)
     proto = to_onnx.convert(to_onnx.in_form(network, trained.model, classes, for_export=True), temperature)
-    return proto, reference, temperature
+    return _Exported(proto, reference, temperature, held_out)
 
 
-def _describe_training(options: PipelineOptions, trained: trainer.Trained, labels: tuple[str, ...]) -> Training:
+def _calibrate(
+    trained: trainer.Trained, reference: keras.Model, dataset: Dataset
+) -> tuple[float, ood.Confidence | None]:
+    """Return the temperature, and the confidence that the rejection threshold is fitted on.
+
+    A network that is as it started has the answers of the cross-validation that it started with, which are many. For
+    one that was trained, only the validation images are left. A few of them are enough for the temperature, but not for
+    the threshold: then that is fitted on the calibrated answers of the cross-validation.
+    """
+    start, validation = trained.start, dataset.validation
+    if start is not None:
+        temperature = calibrate.temperature(start.logits, start.targets)
+        held_out = ood.Confidence.of(start.logits, start.targets, temperature)
+        if not trained.best["step"]:
+            return temperature, held_out
+    temperature = calibrate.temperature(trainer.predict(reference, validation.images), validation.targets)
+    is_few = start is not None and len(validation) < _FEW
+    return temperature, held_out if is_few else None
+
+
+def _describe_training(
+    options: PipelineOptions, recipe: Recipe, trained: trainer.Trained, labels: tuple[str, ...]
+) -> Training:
     weights = [] if trained.class_weights is None else trained.class_weights.tolist()
     teacher, initial = options.training.teacher, options.training.initial
     return Training(
-        recipe=options.recipe.name,
+        recipe=recipe.name,
         command=options.command,
         seed=options.training.seed,
         epochs=int(trained.history[-1]["epoch"]),
         batch_size=trained.batch_size,
+        backbone=_describe_backbone(recipe, trained),
         teacher=_describe_origin(teacher) if teacher else None,
         initial=_describe_origin(initial) if initial else None,
         class_weights={label: round(weight, 3) for label, weight in zip(labels, weights, strict=bool(weights))},
@@ -138,6 +203,17 @@ def _describe_training(options: PipelineOptions, trained: trainer.Trained, label
         commit=trained.origin["commit"],
         # the export may run on another machine than the training
         versions={**provenance.versions(), **trained.origin["versions"]},
+    )
+
+
+def _describe_backbone(recipe: Recipe, trained: trainer.Trained) -> Backbone | None:
+    if not isinstance(recipe.network, Pretrained) or trained.start is None:
+        return None
+    return Backbone(
+        name=recipe.network.backbone,
+        **backbones.find(recipe.network.backbone).origin.describe(),
+        is_tuned=trained.best["step"] > 0,
+        frozen_accuracy=round(trained.start.accuracy, 4),
     )
 
 
@@ -158,7 +234,9 @@ def _describe_cost(reference: keras.Model) -> Cost:
     )
 
 
-def _announce(options: PipelineOptions, dataset: Dataset, console: Console, *, exports: bool) -> None:
+def _announce(
+    recipe: Recipe, reason: str, options: PipelineOptions, dataset: Dataset, console: Console, *, exports: bool
+) -> None:
     if not exports:
         console.print(
             f"Keras runs on {keras.backend.backend()}: the run will end with a checkpoint, to be exported with "
@@ -172,7 +250,10 @@ def _announce(options: PipelineOptions, dataset: Dataset, console: Console, *, e
     tests = f", {len(dataset.test):,} to test" if dataset.test else ""
     console.print(
         f"{len(dataset.train):,} images of {width}x{height} in {len(dataset.labels)} classes to train on, "
-        f"{len(dataset.validation):,} held out{tests}; recipe {options.recipe.name}, {options.training.precision}",
+        f"{len(dataset.validation):,} held out{tests}; recipe {recipe.name}, "
+        f"{trainer.precision_of(recipe, options.training)}",
         highlight=False,
         soft_wrap=True,
     )
+    if reason:
+        console.print(f"recipe {recipe.name}: {reason}", highlight=False, soft_wrap=True)

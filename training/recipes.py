@@ -8,18 +8,31 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from contract.errors import UsageError
-from training import optimisers
+from training import backbones, optimisers
 from training.data import augment
 from training.networks import architectures
+from training.networks.pretrained import Pretrained
 
-_STEPS: Final = 1000
-"""Steps that a run on a small dataset aims at, unless the recipe has fewer."""
-_IMAGES: Final = 45_000
-"""Training images that a recipe's epochs and batch size are meant for: those of CIFAR-10."""
-_STEPS_AN_EPOCH: Final = 32
-_SMALLEST_BATCH: Final = 64
-_MOST_EPOCHS: Final = 7
-"""A small dataset gets at most this many times the recipe's epochs."""
+
+@dataclass(frozen=True)
+class Scaling:
+    """How epochs and batch size follow the number of training images.
+
+    Attributes:
+        images: training images that a recipe's epochs and batch size are meant for.
+        fewest_steps: steps that a run on a smaller dataset aims at, unless the recipe has fewer.
+        most_steps: a run on a larger dataset has fewer epochs, one at least, so that it has no more steps; None: any.
+        steps_an_epoch: the batch size is halved until an epoch has so many steps.
+        smallest_batch: the batch size is not made smaller than this.
+        most_epochs: a small dataset gets at most this many times the recipe's epochs.
+    """
+
+    images: int = 45_000  # those of CIFAR-10
+    fewest_steps: int = 1000
+    most_steps: int | None = None
+    steps_an_epoch: int = 32
+    smallest_batch: int = 64
+    most_epochs: int = 7
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,8 @@ class Recipe:
         batch_size: images a step, for such a dataset.
         label_smoothing: fraction of the target that is spread over all classes (arXiv:1512.00567).
         averaging: slow weights that follow the fast ones and are kept at the end; None for none.
+        scaling: how epochs and batch size follow the number of training images.
+        precision: what layers compute in; None: what is fastest on the machine.
         validation_quality: JPEG quality at which validation images are evaluated once more; the best epoch is then
             chosen by the mean of both accuracies. 0: as they are only.
     """
@@ -51,6 +66,8 @@ class Recipe:
     batch_size: int
     label_smoothing: float = 0.0
     averaging: type[optimisers.Averaging] | None = None
+    scaling: Scaling = Scaling()
+    precision: architectures.Precision | None = None
     validation_quality: int = 0
 
     def form(self) -> str:
@@ -65,6 +82,12 @@ class Recipe:
         transforms = tuple(transform for transform in self.augmentation if not isinstance(transform, augment.Flip))
         return replace(self, augmentation=transforms)
 
+    def on(self, backbone: str) -> Recipe:
+        """Return this recipe with another backbone. Raises `UsageError` if it has none, or there is no such one."""
+        if not isinstance(self.network, Pretrained):
+            raise UsageError(f"the recipe {self.name} has no backbone: leave --backbone out, or give --recipe transfer")
+        return replace(self, network=Pretrained(backbones.find(backbone).name))
+
     def suited(self, images: int, epochs: int | None = None, batch_size: int | None = None) -> Recipe:
         """Return this recipe adapted to a dataset: smaller batches and more epochs for a small one.
 
@@ -73,16 +96,21 @@ class Recipe:
             epochs, batch_size: used as they are; chosen where None. The optimiser scales its learning rate with the
                 batch size.
         """
+        rule = self.scaling
         size = batch_size or self.batch_size
-        while not batch_size and size > _SMALLEST_BATCH and images // size < _STEPS_AN_EPOCH:
+        while not batch_size and size > rule.smallest_batch and images // size < rule.steps_an_epoch:
             size //= 2
         size = min(size, images)
-        steps = min(_STEPS, self.epochs * (_IMAGES // self.batch_size))
-        wanted = math.ceil(steps / (images // size)) if images < _IMAGES else 0
+        steps_an_epoch = images // size
+        steps = min(rule.fewest_steps, self.epochs * (rule.images // self.batch_size))
+        wanted = math.ceil(steps / steps_an_epoch) if images < rule.images else 0
+        wanted = max(self.epochs, min(wanted, rule.most_epochs * self.epochs))
+        if rule.most_steps:
+            wanted = min(wanted, max(1, rule.most_steps // steps_an_epoch))
         return replace(
             self,
             batch_size=size,
-            epochs=epochs or max(self.epochs, min(wanted, _MOST_EPOCHS * self.epochs)),
+            epochs=epochs or wanted,
             optimiser=self.optimiser.at_batch(size / self.batch_size),
         )
 
@@ -115,7 +143,7 @@ SEED_PLUS: Final = replace(
 
 FAST: Final = Recipe(
     name="fast",
-    summary="a whitened network of 64, 256 and 256 kernels with GELU in 15 epochs; the default",
+    summary="a whitened network of 64, 256 and 256 kernels with GELU in 15 epochs; default below 64 pixels",
     network=architectures.Whitened(activation="gelu", momentum=0.8),
     augmentation=(augment.Flip(alternate=True), augment.Translate(2)),
     optimiser=optimisers.Nesterov(learning_rate=0.75),
@@ -172,11 +200,57 @@ SMALL_JPEG: Final = replace(
     validation_quality=75,
 )
 
-RECIPES: Final = {recipe.name: recipe for recipe in (FAST, SMALL, SMALL_JPEG, ROBUST, BEST, SEED, SEED_PLUS)}
+TRANSFER: Final = Recipe(
+    name="transfer",
+    summary="a network pre-trained on ImageNet: a linear head on its features, then fine-tuning; the better is kept",
+    network=Pretrained(),
+    augmentation=(augment.ResizedCrop(), augment.Flip(), augment.ColourJitter(), augment.Jpeg(lowest=40)),
+    optimiser=optimisers.Adam(2e-4),
+    schedule=optimisers.Cosine(),
+    epochs=4,
+    batch_size=32,
+    scaling=Scaling(images=2000, fewest_steps=60, most_steps=1000, steps_an_epoch=8, smallest_batch=16, most_epochs=3),
+    precision="float32",  # depthwise convolutions take twice as long in bfloat16 on a CPU with AMX
+)
+
+AUTO: Final = "auto"
+"""What `--recipe` takes for `TRANSFER` or `FAST`, whichever suits the size of the images."""
+PHOTOGRAPH_SIDE: Final = 64
+"""Pixels: images with a shorter side are too coarse for a network that was trained on photographs."""
+_SIDES: Final = ((0, 160), (128, 192), (192, 224))
+"""The input side of `TRANSFER`, in pixels, for images whose shorter side has at least so many.
+
+A network that was trained at 224 pixels gains if small images are enlarged. Cross-validated accuracy of a linear head
+on frozen features, images of 100 pixels in six classes: 88.8 % at 128, 89.7 % at 160, 90.3 % at 192, 90.1 % at 224.
+"""
+
+RECIPES: Final = {recipe.name: recipe for recipe in (TRANSFER, FAST, SMALL, SMALL_JPEG, ROBUST, BEST, SEED, SEED_PLUS)}
 
 
 def find(name: str) -> Recipe:
     """Return the recipe of that name. Raises `UsageError`, which lists the names."""
     if name not in RECIPES:
-        raise UsageError(f"there is no recipe {name!r}: choose {', '.join(RECIPES)}")
+        raise UsageError(f"there is no recipe {name!r}: choose {', '.join((AUTO, *RECIPES))}")
     return RECIPES[name]
+
+
+def choose(size: tuple[int, int]) -> tuple[Recipe, str]:
+    """Return the recipe for images of that height and width, and the reason, for a person."""
+    side = min(size)
+    if side >= PHOTOGRAPH_SIDE:
+        least = f"images of {PHOTOGRAPH_SIDE} pixels or larger"
+        return TRANSFER, f"{least} are taken for photographs (--recipe fast trains from scratch)"
+    return FAST, f"images of {side} pixels are too small for a network that was trained on photographs"
+
+
+def input_size(name: str, own: tuple[int, int]) -> tuple[int, int]:
+    """Return the height and width to bring images to.
+
+    Args:
+        name: of a recipe, or `AUTO`.
+        own: the images' own size, as `training.data.dataset.load` has it.
+    """
+    if name != TRANSFER.name and (name != AUTO or min(own) < PHOTOGRAPH_SIDE):
+        return own
+    side = max(side for least, side in _SIDES if min(own) >= least)
+    return side, side

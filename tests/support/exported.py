@@ -9,8 +9,10 @@ import numpy as np
 
 from contract import bundle
 from contract.card import Card
+from training import backbones
 from training.export import to_onnx
 from training.networks import architectures
+from training.networks.pretrained import Pretrained
 from training.recipes import RECIPES
 
 SIZE = (32, 32)
@@ -18,13 +20,18 @@ LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse
 
 
 def recipe_bundle(name: str, root: Path) -> bundle.Bundle:
-    """A recipe's network with its first weights, and statistics that hide nothing by zeros and ones."""
+    """A recipe's network with its first weights, and statistics that hide nothing by zeros and ones.
+
+    One that is pre-trained has these weights, and a random head.
+    """
     keras.utils.set_random_seed(0)
     network = RECIPES[name].network
     model = network.build(SIZE, len(LABELS))
     rng = np.random.default_rng(0)
     architectures.whiten(model, rng.integers(0, 256, (64, *SIZE, 3), np.uint8))
-    for variable in model.weights:
+    if isinstance(network, Pretrained):
+        backbones.find(network.backbone).load(model)
+    for variable in [] if isinstance(network, Pretrained) else model.weights:
         if variable.path.endswith(("bias", "beta", "moving_mean")):
             variable.assign(rng.normal(0, 0.1, variable.shape))
         elif variable.path.endswith(("gamma", "moving_variance")):

@@ -220,7 +220,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(place: Path) -> None:
         (
             ["train", "--data", "colours", "--recipe", "slow"],
             2,
-            "choose fast, small, small-jpeg, robust, best, seed, seed-plus",
+            "choose auto, transfer, fast, small, small-jpeg, robust, best, seed, seed-plus",
         ),
         (["train", "--data", "colours", "--name", "a/b"], 2, "cannot name a model"),
         (["train", "--data", "colours/train/red"], 1, "stand in no class folders"),

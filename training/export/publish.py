@@ -31,6 +31,7 @@ def publish(
     console: Console,
     *,
     reference: keras.Model | None = None,
+    held_out: ood.Confidence | None = None,
     other: Pixels | None = None,
     history: Sequence[Row] = (),
     float32: Path | None = None,
@@ -39,12 +40,14 @@ def publish(
 
     Args:
         proto: the model.
-        card: what is known of it before it is measured. This function adds the rejection threshold, the accuracy, and
-            to the cost the size, parity, latency, throughput and hardware.
+        card: what is known of it before it is measured. This function adds the rejection threshold, if it has none,
+            the accuracy, and to the cost the size, parity, latency, throughput and hardware.
         dataset: scored on its test split, or on the validation split where it has none.
         output: the repository to publish into.
         console: where progress is shown.
         reference: the Keras network that the model must agree with; None for an int8 form, which differs.
+        held_out: the confidence of answers to held-out images that the rejection threshold is fitted on; None: that of
+            the model's answers to the validation images.
         other: further out-of-distribution images for the rejection threshold.
         history: the epochs of the training, for the report.
         float32: the float32 form of an int8 model, which is kept beside it; None for none.
@@ -63,8 +66,17 @@ def publish(
         # first saved without a card, to be measured, and the bundle is written once all figures are known.
         draft = to_onnx.save_draft(proto, card, staged)
         parity = None if reference is None else to_onnx.check_parity(draft, reference, dataset.validation.images)
+        validation = dataset.validation
+        if held_out is None:
+            logits = evaluate.predict_logits(draft, validation.images)
+            held_out = ood.Confidence.of(logits, validation.targets, card.temperature)
         rejection = ood.fit_threshold(
-            lambda images: evaluate.predict_logits(draft, images), card.temperature, dataset.validation, other
+            lambda images: evaluate.predict_logits(draft, images),
+            card.temperature,
+            held_out,
+            validation.images,
+            other,
+            threshold=card.unsure_below or None,
         )
         cost = dataclasses.replace(
             card.cost,

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from contract.bundle import README, Bundle
-from contract.card import Accuracy, Card, Corruptions, Cost, Data, Layer, Training
+from contract.card import Accuracy, Backbone, Card, Corruptions, Cost, Data, Layer, Training
 from contract.preprocessing import Pixels
 from training.evaluation.calibrate import reliability, softmax
 from training.evaluation.evaluate import Evaluation
@@ -25,6 +25,8 @@ MISTAKES: Final = "mistakes"
 """The folder beside the page with the most confident mistakes, each as an image: 1.png, 2.png, ..."""
 _LOOKED_INTO: Final = 8
 _MOST_NAMES: Final = 30
+_UNEVEN: Final = 1.5
+"""Classes are uneven if one has more than so many times the images of another."""
 
 
 def write(bundle: Bundle, score: Evaluation, images: Pixels, history: Sequence[Row]) -> None:
@@ -81,7 +83,7 @@ def html(card: Card, score: Evaluation, drawn: list[str]) -> str:
     sections = [
         ("Training curves", _image("curves"), "curves" in drawn),
         ("Calibration", _image("reliability") + _paragraphs(_rejection(card)), True),
-        ("Confusion matrix", _image("confusion"), True),
+        ("Confusion matrix", _image("confusion") + _paragraphs(_uneven(card)), True),
         ("Per class", _per_class(card.labels, score), True),
         ("Corrupted images", _corrupted(card), card.accuracy.corruptions is not None),
         ("Most confident mistakes", _image("mistakes") + _inside(card, score), "mistakes" in drawn),
@@ -234,6 +236,7 @@ def markdown(card: Card) -> str:
         f"{accuracy.calibration_error:.2%} ({accuracy.uncalibrated_error:.2%} without the temperature "
         f"{card.temperature}).",
         "",
+        *_uneven(card),
         *([f"**{warning}**", ""] if (warning := chance(accuracy, len(card.labels))) else []),
         *_rejection(card),
         "| class | recall |",
@@ -256,6 +259,20 @@ def _corrupted_lines(card: Card) -> list[str]:
         return []
     rows = [f"| {kind} | {accuracy:.1%} |" for kind, accuracy in corruptions.accuracy.items()]
     return [_corruption_note(corruptions), "", "| images | accuracy |", "|---|---|", *rows, ""]
+
+
+def _uneven(card: Card) -> list[str]:
+    """What accuracy hides if some classes have more images than others; nothing if they do not."""
+    accuracy = card.accuracy
+    images = [sum(row) for row in accuracy.confusion]
+    is_uneven = bool(card.training.class_weights) or max(images, default=0) > _UNEVEN * min(images, default=0)
+    if not is_uneven or accuracy.balanced_accuracy is None or accuracy.macro_f1 is None:
+        return []
+    return [
+        f"The classes have uneven numbers of images. Balanced accuracy, the mean recall over the classes, is "
+        f"{accuracy.balanced_accuracy:.2%}; macro F1, the mean F1 score over the classes, is {accuracy.macro_f1:.2%}.",
+        "",
+    ]
 
 
 def _rejection(card: Card) -> list[str]:
@@ -284,11 +301,26 @@ def _made(card: Card, quote: Callable[[str], str] = str) -> str:
     return f"Made {(card.created or '')[:10]} by {quote(command)}"
 
 
+def _backbone(backbone: Backbone | None) -> list[tuple[str, str, tuple[Backbone, tuple[str, ...]]]]:
+    if backbone is None:
+        return []
+    change = "then fine-tuned" if backbone.is_tuned else "unchanged but for the last layer"
+    return [
+        ("pre-trained network", f"{{name}} ({{source}}), {change}", (backbone, ("name", "source"))),
+        ("pre-trained weights", "{package}, {licence}, {checksum}", (backbone, ("package", "licence", "checksum"))),
+        (
+            "linear head on frozen features",
+            "{frozen_accuracy:.2%} cross-validated accuracy on training and validation images",
+            (backbone, ("frozen_accuracy",)),
+        ),
+    ]
+
+
 def _facts(data: Data, training: Training, cost: Cost) -> list[tuple[str, str]]:
     """Rows of titles and facts: provenance and cost. What the card does not have is left out."""
     versions = ", ".join(f"{name} {version}" for name, version in training.versions.items())
     where = "one thread" + (f" of {cost.hardware}" if cost.hardware else "")
-    rows: list[tuple[str, str, tuple[Data | Training | Cost, tuple[str, ...]]]] = [
+    rows: list[tuple[str, str, tuple[Data | Training | Cost | Backbone, tuple[str, ...]]]] = [
         ("data", "{name}, {checksum}", (data, ("name", "checksum"))),
         (
             "images",
@@ -297,6 +329,7 @@ def _facts(data: Data, training: Training, cost: Cost) -> list[tuple[str, str]]:
             (data, ("train", "validation", "test", "skipped")),
         ),
         ("recipe", "{recipe}, seed {seed}, batches of {batch_size}", (training, ("recipe", "seed", "batch_size"))),
+        *_backbone(training.backbone),
         ("distilled from", "{teacher}", (training, ("teacher",))),
         ("started from", "{initial}", (training, ("initial",))),
         ("training", "{epochs} epochs, {seconds:,.0f} s, {precision}", (training, ("epochs", "seconds", "precision"))),

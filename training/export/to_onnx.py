@@ -22,6 +22,7 @@ from contract.errors import KernelscopeError
 from contract.preprocessing import Pixels
 from contract.session import open_session
 from training.evaluation.calibrate import softmax
+from training.export.fold import fold
 from training.loop.trainer import predict
 from training.networks import architectures
 
@@ -89,6 +90,7 @@ def convert(model: keras.Model, temperature: float) -> onnx.ModelProto:
 
     proto: onnx.ModelProto
     proto, _ = tf2onnx.convert.from_function(graph, input_signature=signature, opset=OPSET)
+    fold(proto)
     tidy(proto)
     check_graph(proto)
     return proto

@@ -25,7 +25,7 @@ from training.evaluation.calibrate import cross_entropy
 from training.loop import checkpoint
 from training.loop.batches import Batches
 from training.loop.distillation import Distillation
-from training.loop.progress import Log, Row
+from training.loop.progress import Log, Row, counting
 from training.loop.signals import set_by_signals
 from training.networks import architectures
 from training.networks.normalisation import limit_momentum
@@ -34,7 +34,14 @@ from training.recipes import Recipe
 
 CHECKPOINT_SECONDS: Final = 60.0
 """Seconds between two checkpoints within an epoch; there is also one at the end of each epoch."""
+FEWEST_TO_JUDGE: Final = 40
+"""A network that starts with a fitted head is trained only if so many images are held out for validation.
+
+Of fewer, each one weighs more than the percentage points that fine-tuning gains or loses.
+"""
 _EVALUATION_BATCH: Final = 500
+_EVALUATION_PIXELS: Final = 2**22
+"""Pixels in a batch of evaluation at most: the first planes of a network take up to a kilobyte for each."""
 
 
 class Interrupted(KernelscopeError):
@@ -52,7 +59,7 @@ class Options:
         seed: of initial weights, order and augmentation.
         time_budget: seconds after which the run ends, None for no limit. The schedule follows the epochs or the clock,
             whichever is further, so the learning rate reaches its final value in either case.
-        precision: what layers compute in.
+        precision: what layers compute in; None: that of the recipe, or else what is fastest on the machine.
         patience: epochs without improvement after which the run stops early, its schedule included; a third of the
             epochs, at least 5, where None; 0 disables it.
         teacher: a bundle to distil.
@@ -63,7 +70,7 @@ class Options:
     batch_size: int | None = None
     seed: int = 0
     time_budget: float | None = None
-    precision: architectures.Precision = "float32"
+    precision: architectures.Precision | None = "float32"
     patience: int | None = None
     teacher: Bundle | None = None
     initial: Bundle | None = None
@@ -80,6 +87,7 @@ class Trained:
         batch_size: images a step.
         class_weights: float32 (classes,); None where all classes weigh the same.
         origin: precision, hardware, versions and commit of the training, which may differ from those of the export.
+        start: what the network knew before its first step; None if it knew nothing.
     """
 
     model: keras.Model
@@ -88,6 +96,12 @@ class Trained:
     batch_size: int
     class_weights: npt.NDArray[np.float32] | None
     origin: dict[str, Any]
+    start: architectures.Start | None = None
+
+    @property
+    def best(self) -> Row:
+        """The epoch whose weights the model has; a later one if several are equal."""
+        return max(reversed(self.history), key=_rank)
 
 
 def fit(recipe: Recipe, dataset: Dataset, options: Options, folder: Path, *, resume: bool, console: Console) -> Trained:
@@ -112,11 +126,16 @@ def fit(recipe: Recipe, dataset: Dataset, options: Options, folder: Path, *, res
         return _Run(recipe, dataset, options, folder, resume, console).run()
 
 
+def precision_of(recipe: Recipe, options: Options) -> architectures.Precision:
+    """Return what layers compute in."""
+    return options.precision or recipe.precision or provenance.best_precision()
+
+
 def predict(model: keras.Model, images: Batch) -> npt.NDArray[np.float32]:
     """Return logits, float32 (N, classes), of uint8 images (N, H, W, 3); computed in batches."""
+    size = max(1, min(_EVALUATION_BATCH, _EVALUATION_PIXELS // (images.shape[1] * images.shape[2])))
     outputs = [
-        np.asarray(model.predict_on_batch(images[i : i + _EVALUATION_BATCH].astype(np.float32)))
-        for i in range(0, len(images), _EVALUATION_BATCH)
+        np.asarray(model.predict_on_batch(images[i : i + size].astype(np.float32))) for i in range(0, len(images), size)
     ]
     return np.concatenate(outputs).astype(np.float32)
 
@@ -132,13 +151,13 @@ class _Run:
         self.stopped_early_at = 0  # the epoch at which patience ran out
         self.seed, self.budget = options.seed, options.time_budget
         self.origin: dict[str, Any] = {
-            "precision": options.precision,
+            "precision": precision_of(recipe, options),
             "hardware": provenance.hardware(),
             "versions": provenance.versions(),
             "commit": provenance.commit(),  # at the start: files may change during the run, the loaded code does not
         }
         keras.utils.set_random_seed(options.seed)
-        with architectures.precision(options.precision):
+        with architectures.precision(self.origin["precision"]):
             try:
                 self.model = recipe.network.build(dataset.size, len(dataset.labels))
             except ValueError:  # from Keras, where pooling would make a side empty
@@ -149,9 +168,13 @@ class _Run:
         self.distillation = Distillation(options.teacher, dataset) if options.teacher else None
         self.batches = Batches(dataset, recipe.augmentation, self.batch_size, self.seed, self.distillation)
         self.steps_per_epoch = self.batches.per_epoch
-        architectures.whiten(self.model, dataset.train.images)
-        if options.initial:
+        saved, began = checkpoint.resume(folder, self._notes(), resume=resume), time.monotonic()
+        self.start = _start_of(saved) if saved else self._prepare()
+        if options.initial and not saved:
             load_weights(self.model, options.initial, dataset.train.images)
+            self.start = None  # that was of other weights
+        is_judged = options.epochs is not None or len(dataset.validation) >= FEWEST_TO_JUDGE
+        self.stays = self.start is not None and not is_judged
         limit_momentum(self.model, self.epochs * self.steps_per_epoch)
         self.optimiser = recipe.optimiser.make()
         self.optimiser.build(self.model.trainable_variables)
@@ -166,13 +189,20 @@ class _Run:
         )
         self.averaging = recipe.averaging(self.model.weights) if recipe.averaging else None
         self.best = list[npt.NDArray[Any]]()  # the weights of the best epoch so far
-        self.step, self.seconds, self.history = 0, 0.0, list[Row]()
+        self.step, self.history = 0, list[Row]()
+        self.seconds = time.monotonic() - began if self.start else 0.0
         self.sums = np.zeros(2)  # loss and accuracy of this epoch so far
         self.done = False
         self.stop = threading.Event()
         images, quality = dataset.validation.images, recipe.validation_quality
         self.compressed = compress(images[:], [quality] * len(images)) if quality else None
-        self._resume(resume)
+        if saved:
+            self._restore(saved)
+
+    def _prepare(self) -> architectures.Start | None:
+        with counting(self.console, "preparing the network") as progress:
+            by_class = self.batches.class_weights
+            return self.recipe.network.start(self.model, self.dataset, by_class, self.seed, progress)
 
     # --- the loop
 
@@ -181,6 +211,16 @@ class _Run:
             return self._trained()
         started, saved = time.monotonic() - self.seconds, time.monotonic()
         with Log(self.folder, self.console, self.history) as log, set_by_signals(self.stop):
+            if self.start and not self.history:  # training has to do better than this
+                self._end_epoch(log)
+                self._save()
+                if self.stays:
+                    self.console.print(
+                        f"{len(self.dataset.validation)} validation images cannot tell whether fine-tuning helps: the "
+                        "network stays as it is (--epochs 4: fine-tune all the same)",
+                        highlight=False,
+                        soft_wrap=True,
+                    )
             if self.progress >= 1:  # it is resumed with fewer epochs or less time than it has had
                 self._end(log)
                 return self._trained()
@@ -222,11 +262,21 @@ class _Run:
         self._save()
 
     def _trained(self) -> Trained:
-        return Trained(self.model, self.history, self.seconds, self.batch_size, self.batches.class_weights, self.origin)
+        return Trained(
+            model=self.model,
+            history=self.history,
+            seconds=self.seconds,
+            batch_size=self.batch_size,
+            class_weights=self.batches.class_weights,
+            origin=self.origin,
+            start=self.start,
+        )
 
     @property
     def progress(self) -> float:
         """Progress from 0 to 1, by steps or by the time budget, whichever is further."""
+        if self.stays:
+            return 1.0
         by_steps = self.step / (self.epochs * self.steps_per_epoch)
         return min(1.0, max(by_steps, self.seconds / self.budget if self.budget else 0.0))
 
@@ -243,7 +293,9 @@ class _Run:
 
     def _end_epoch(self, log: Log) -> None:
         """Evaluate on the validation images, with the class weights of the loss."""
-        steps = (self.step - 1) % self.steps_per_epoch + 1
+        steps, sums = (self.step - 1) % self.steps_per_epoch + 1, self.sums
+        if self.start and not self.step:
+            steps, sums = 1, np.array([self.start.loss, self.start.accuracy])
         targets, by_class = self.dataset.validation.targets, self.batches.class_weights
         counts = None if by_class is None else by_class[targets]
         with self.averaging.shown() if self.averaging else nullcontext():
@@ -257,13 +309,13 @@ class _Run:
                 is_right = predict(self.model, self.compressed).argmax(1) == targets
                 jpeg = round(float(np.average(is_right, weights=counts)), 6)
             figures = {"validation_loss": loss, "validation_accuracy": accuracy, "validation_jpeg_accuracy": jpeg}
-            if all((_criterion(figures), -loss) >= (_criterion(row), -row["validation_loss"]) for row in self.history):
+            if all(_rank(figures) >= _rank(row) for row in self.history):
                 self.best = _arrays(self.model.weights)
         row: Row = {
             "epoch": math.ceil(self.step / self.steps_per_epoch),
             "step": self.step,
-            "loss": round(float(self.sums[0]) / steps, 6),
-            "accuracy": round(float(self.sums[1]) / steps, 6),
+            "loss": round(float(sums[0]) / steps, 6),
+            "accuracy": round(float(sums[1]) / steps, 6),
             **figures,
             "learning_rate": round(self._learning_rate(), 8),
             "seconds": round(self.seconds, 2),
@@ -308,6 +360,8 @@ class _Run:
         }
         if self.averaging:
             arrays["slow"] = self.averaging.slow
+        if self.start:
+            arrays["start"] = [self.start.logits, self.start.targets]
         state = {
             "step": self.step,
             "seconds": self.seconds,
@@ -323,11 +377,8 @@ class _Run:
             raise self._diverged(f"the weights are not finite after step {self.step}")
         checkpoint.Checkpoint(groups, {**self._notes(), **state}).write(self.folder)
 
-    def _resume(self, resume: bool) -> None:
-        """Restore the state of the run in the folder, if there is one and `resume` is set."""
-        saved = checkpoint.resume(self.folder, self._notes(), resume=resume)
-        if saved is None:
-            return
+    def _restore(self, saved: checkpoint.Checkpoint) -> None:
+        """Restore the state of a run."""
         notes = saved.notes
         _assign(self.model.weights, saved.arrays["weights"])
         _assign(self.optimiser.variables, saved.arrays["optimiser"])
@@ -355,6 +406,16 @@ class _Run:
     def _diverged(self, problem: str) -> KernelscopeError:
         kept = f"; the last good checkpoint is in {self.folder}" if (self.folder / checkpoint.FILE).is_file() else ""
         return KernelscopeError(f"{problem}{kept}: lower the learning rate or raise --batch-size")
+
+
+def _rank(row: Row) -> tuple[float, float]:
+    """Return what the best epoch is chosen by; of equal accuracies the one with the lower loss."""
+    return _criterion(row), -row["validation_loss"]
+
+
+def _start_of(saved: checkpoint.Checkpoint) -> architectures.Start | None:
+    arrays = saved.arrays.get("start")
+    return architectures.Start(*arrays) if arrays else None
 
 
 def _criterion(row: Row) -> float:

@@ -7,16 +7,19 @@ and one for export, in which every batch normalisation stands right behind its c
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
 import keras
 import numpy as np
+import numpy.typing as npt
 from keras import layers, ops
 
 from contract.preprocessing import Pixels
+from training.data.dataset import Dataset
+from training.networks import linear_head
 from training.networks.convolution import Convolution
 from training.networks.normalisation import BatchNorm
 
@@ -29,11 +32,55 @@ _WHITENING_VALUES: Final = 10**8
 """Values of patches that whitening is computed from, at most."""
 
 
+@dataclass(frozen=True)
+class Start:
+    """What a network knows before its first step, cross-validated on training and validation images.
+
+    Attributes:
+        logits: float32 (N, classes), each from a fit that did not see the image.
+        targets: int64 (N,).
+    """
+
+    logits: npt.NDArray[np.float32]
+    targets: npt.NDArray[np.int64]
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of the images that is classified correctly."""
+        return float((self.logits.argmax(1) == self.targets).mean())
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy, in nats."""
+        return float(linear_head.cross_entropy(self.logits, self.targets)[0].mean())
+
+
 class Network(Protocol):
     """Something that builds a Keras model."""
 
     def build(self, size: tuple[int, int], classes: int, *, for_export: bool = False) -> keras.Model:
         """Make a model of (N, height, width, 3) -> logits (N, classes)."""
+
+    def start(
+        self,
+        model: keras.Model,
+        dataset: Dataset,
+        by_class: npt.NDArray[np.float32] | None,
+        seed: int,
+        progress: Callable[[int, int], None],
+    ) -> Start | None:
+        """Prepare a model for its first step.
+
+        Args:
+            model: made by `build`; changed in place.
+            dataset: what it will be trained on.
+            by_class: float32 (classes,), the weight of each class; None where all weigh the same.
+            seed: of what is random here.
+            progress: called with images done and in all, if this takes long.
+
+        Returns:
+            What the model knows already; None if it knows nothing.
+        """
 
 
 @dataclass(frozen=True)
@@ -73,6 +120,17 @@ class Pairs:
             return keras.Model(inputs, layers.Reshape((classes,))(x), name="pairs")
         x = layers.Flatten()(x)
         return keras.Model(inputs, layers.Dense(classes, dtype="float32", name="logits")(x), name="pairs")
+
+    def start(
+        self,
+        model: keras.Model,
+        dataset: Dataset,
+        by_class: npt.NDArray[np.float32] | None,
+        seed: int,
+        progress: Callable[[int, int], None],
+    ) -> Start | None:
+        """Leave the model with its random weights; return None."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -155,6 +213,18 @@ class Whitened:
             name="dense",
         )(x)
         return keras.Model(inputs, layers.Rescaling(self.scale, dtype="float32", name="logits")(x), name="whitened")
+
+    def start(
+        self,
+        model: keras.Model,
+        dataset: Dataset,
+        by_class: npt.NDArray[np.float32] | None,
+        seed: int,
+        progress: Callable[[int, int], None],
+    ) -> Start | None:
+        """Set the whitening kernels from the training images; return None."""
+        whiten(model, dataset.train.images)
+        return None
 
 
 def letters(number: int) -> str:

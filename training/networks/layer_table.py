@@ -47,9 +47,11 @@ def _window(layer: keras.Layer) -> tuple[int, int, float, str]:
     """Return kernel, stride, padding and kind; an empty kind for a layer that is not listed."""
     if isinstance(layer, keras.layers.Conv2D):
         kernel, stride, kind = layer.kernel_size[0], layer.strides[0], "convolution"
+    elif isinstance(layer, keras.layers.DepthwiseConv2D):
+        kernel, stride, kind = layer.kernel_size[0], layer.strides[0], "depthwise convolution"
     elif isinstance(layer, keras.layers.MaxPooling2D):
         kernel, stride, kind = layer.pool_size[0], layer.strides[0], "pooling"
-    elif isinstance(layer, keras.layers.GlobalMaxPooling2D):
+    elif isinstance(layer, keras.layers.GlobalMaxPooling2D | keras.layers.GlobalAveragePooling2D):
         return 0, 0, 0, "global pooling"
     elif isinstance(layer, keras.layers.Dense):
         return 0, 0, 0, "dense"
@@ -66,7 +68,7 @@ def _output(layer: keras.Layer) -> tuple[int, int, int]:
 
 
 def _work(layer: keras.Layer) -> int:
-    if not isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
+    if not isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D | keras.layers.Dense):
         return 0
     height, width, _ = _output(layer)
     return height * width * math.prod(int(n) for n in np.shape(layer.kernel))

@@ -39,7 +39,11 @@ def parts_add_up(found: dict[str, Any]) -> float:
     values = [one["value"] for one in found["inputs"]]
     if found["kind"] == "activation":
         (x,) = values
-        return float({"Relu": max(0.0, x), "Gelu": x / (1 + np.exp(-1.702 * x))}[found["function"]])
+        return float(
+            {"Relu": max(0.0, x), "Clip": min(max(0.0, x), 6.0), "Gelu": x / (1 + np.exp(-1.702 * x))}[
+                found["function"]
+            ]
+        )
     return float(np.sum(values) if found["operator"] == "Add" else np.prod(values))
 
 

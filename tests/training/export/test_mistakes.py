@@ -27,6 +27,7 @@ def evaluation(targets: list[int], cat: list[float]) -> Evaluation:
         images=len(targets),
         accuracy=0.5,
         balanced_accuracy=0.5,
+        macro_f1=0.5,
         interval=(0.4, 0.6),
         cross_entropy=1.0,
         calibration_error=0.1,

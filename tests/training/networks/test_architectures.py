@@ -180,7 +180,9 @@ def test_a_recipe_without_flips_is_another_form_of_it() -> None:
 
 def test_recipes_are_found_by_name() -> None:
     assert recipes.find("seed") is recipes.SEED
-    with pytest.raises(UsageError, match="choose fast, small, small-jpeg, robust, best, seed, seed-plus"):
+    with pytest.raises(
+        UsageError, match="choose auto, transfer, fast, small, small-jpeg, robust, best, seed, seed-plus"
+    ):
         recipes.find("slow")
 
 
