@@ -30,7 +30,7 @@ _COEFFICIENT: Final = 2
 """Bytes of a coefficient of a progressive JPEG, which is held whole before it is decoded."""
 _COPIES: Final = 3
 """How often the encoded bytes are held."""
-_FIXED: Final = 8 * 2**20
+_FIXED: Final = 6 * 2**20
 """Bytes that conversion takes whatever the size (`preprocessing` converts in tiles), and a margin."""
 _MAY_TURN: Final = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 """Where Pillow looks for an orientation."""

@@ -21,6 +21,7 @@ from service.http import errors
 from service.http.access_log import AccessLog
 from service.http.auth import ApiKeys, Authentication
 from service.http.fast_route import FastRoute
+from service.inference import memory_budget
 from service.inference.decoder import Decoder
 from service.inference.refusal import Refusal
 from service.inference.registry import Registry
@@ -57,10 +58,19 @@ def create_state(
         await try_to_load(bundle, settings)
 
     registry = Registry(settings, instruments, trial=trial, loading=link.loading, fatal=fatal)
-    decoder = Decoder(instruments, threads=max(1, cores() // settings.workers), max_pixels=settings.max_pixels)
+    shares = memory_budget.shares(settings.image_memory, link.memory.image_memory, link.number, instruments)
+    decoder = Decoder(
+        instruments,
+        shares["small_decodes"],
+        shares["large_decodes"],
+        threads=max(1, cores() // settings.workers),
+        max_pixels=settings.max_pixels,
+        max_seconds=settings.max_decode_seconds,
+    )
+    lifecycle.is_overloaded = lambda: decoder.is_saturated
     group = WorkerGroup(link, lifecycle, registry, instruments)
     explainer = Explainer(settings.explain_memory)
-    return AppState(settings, instruments, lifecycle, registry, decoder, group, explainer)
+    return AppState(settings, instruments, lifecycle, registry, decoder, shares, group, explainer)
 
 
 def create_app(state: AppState) -> FastAPI:

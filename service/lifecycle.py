@@ -1,12 +1,13 @@
-"""Where a process is in its life: starting, ready, draining."""
+"""Where a process is in its life: starting, ready, overloaded, draining."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-Phase = Literal["starting", "ready", "draining"]
+Phase = Literal["starting", "ready", "overloaded", "draining"]
 
 
 @dataclass
@@ -15,12 +16,14 @@ class Lifecycle:
 
     Attributes:
         ready: every model has been loaded and has run.
+        is_overloaded: whether so much waits that a new request would hardly be answered in time.
         draining: SIGTERM came; what was accepted is answered.
         started: when the process began to serve, by `time.monotonic`.
     """
 
     ready: bool = False
     draining: bool = False
+    is_overloaded: Callable[[], bool] = lambda: False
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -28,7 +31,9 @@ class Lifecycle:
         """The present phase."""
         if self.draining:
             return "draining"
-        return "ready" if self.ready else "starting"
+        if not self.ready:
+            return "starting"
+        return "overloaded" if self.is_overloaded() else "ready"
 
     @property
     def uptime(self) -> float:

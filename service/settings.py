@@ -9,12 +9,18 @@ from typing import Final, Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from contract import preprocessing, repository
+from contract import memory, preprocessing, repository
 from contract.cpu import cores
 from contract.errors import UsageError
 from service.environment import PREFIX, Variables
 
 _MOST_WORKERS: Final = 8
+
+_WORKER_MEMORY: Final = 88 * 2**20
+"""Bytes that a process has of its own with the shipped model, its decode server included."""
+_SUPERVISOR_MEMORY: Final = 28 * 2**20
+_IMAGE_MEMORY: Final = 304 * 2**20
+"""Bytes for bodies and decoding with which 12 megapixels fit, whatever their format; and a process' share at most."""
 
 
 class Settings(BaseSettings):
@@ -56,6 +62,14 @@ class Settings(BaseSettings):
     max_pixels: int = Field(preprocessing.MAX_PIXELS, ge=1, description="width times height of an image")
     explain_memory: int = Field(
         1024, ge=256, description="megabytes that the process which explains answers may take; it starts when asked"
+    )
+    image_memory: int = Field(
+        0,
+        ge=0,
+        description="bytes that bodies and decoding may take in all processes together; 0 for what the memory suggests",
+    )
+    max_decode_seconds: float = Field(
+        10.0, gt=0, le=3600, description="seconds of a processor's time that decoding an image may take"
     )
     max_images: int = Field(256, ge=1, description="images in one request to /predict/batch")
     api_keys: str = Field("", description="keys, separated by commas, of which a request must send one; none if empty")
@@ -115,19 +129,24 @@ def may_fork() -> bool:
 
 
 def settled(settings: Settings) -> Settings:
-    """With the zeros of `workers` and `threads` replaced by what this machine's cores suggest.
+    """With the zeros of `workers`, `threads` and `image_memory` replaced by what this machine suggests.
 
     One process a core, with one thread: on two cores that answered a third more requests than one process with two,
-    at a lower latency (docs/performance.md). More than eight are left to whoever has the memory and the connections.
+    at a lower latency (docs/performance.md). More than eight are left to whoever has the memory and the connections;
+    where memory is short there are fewer, so that images of 12 megapixels can still be decoded.
 
     Raises:
         UsageError: several processes are asked for on a system that the supervisor does not know how to wait on.
     """
     if settings.workers > 1 and not may_fork():
         raise UsageError(f"--workers {settings.workers} needs Linux: leave it out here, or give 1")
-    workers = settings.workers or (min(cores(), _MOST_WORKERS) if may_fork() else 1)
+    limit = memory.limit()
+    room = max(1, (limit - _IMAGE_MEMORY - _SUPERVISOR_MEMORY) // _WORKER_MEMORY)
+    workers = settings.workers or (min(cores(), _MOST_WORKERS, room) if may_fork() else 1)
     threads = settings.threads or max(1, cores() // workers)
-    return settings.model_copy(update={"workers": workers, "threads": threads})
+    left = limit - _SUPERVISOR_MEMORY - workers * _WORKER_MEMORY
+    image_memory = settings.image_memory or max(_IMAGE_MEMORY, min(workers * _IMAGE_MEMORY, left))
+    return settings.model_copy(update={"workers": workers, "threads": threads, "image_memory": image_memory})
 
 
 def load(**flags: object) -> Settings:

@@ -10,6 +10,7 @@ from service.explanation.explainer import Explainer
 from service.http.context import context_of
 from service.inference.decoder import Decoder
 from service.inference.loaded_model import LoadedModel
+from service.inference.memory_budget import Shares
 from service.inference.registry import Registry
 from service.lifecycle import Lifecycle
 from service.observability.metrics import Metrics
@@ -26,6 +27,7 @@ class AppState:
     lifecycle: Lifecycle
     registry: Registry
     decoder: Decoder
+    image_memory: Shares
     group: WorkerGroup
     explainer: Explainer
 

@@ -152,7 +152,7 @@ class WorkerGroup:
         all_of_them = [self._status(), *await self._link.ask_all(StatusQuery())]
         phases = ["starting" if status is None or not status.serves else status.phase for status in all_of_them]
         queued = sum(status.queued for status in all_of_them if status)
-        return next((phase for phase in ("draining", "starting") if phase in phases), "ready"), queued
+        return next((phase for phase in ("draining", "starting", "overloaded") if phase in phases), "ready"), queued
 
     async def metrics_page(self, accept: str) -> tuple[bytes, str]:
         """The metrics page, summed over the processes, and its content type."""

@@ -23,6 +23,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from service.inference import memory_budget
+
 READY: Final = signal.SIGUSR1
 """What a process sends its supervisor once it serves."""
 
@@ -68,12 +70,15 @@ class SharedMemory:
         ready: uint8 (workers,), 1 for each that serves.
         loading: what each is loading now; see `WorkerLink.loading`.
         figures: the last metrics of each.
+        image_memory: int64 (workers, 4), bytes that each holds of each share; see `memory_budget`.
     """
 
     def __init__(self, workers: int) -> None:
         self.connections = np.frombuffer(mmap.mmap(-1, 4 * workers), np.uint32)
         self.heartbeats = np.frombuffer(mmap.mmap(-1, 8 * workers), np.float64)
         self.ready = np.frombuffer(mmap.mmap(-1, workers), np.uint8)
+        shares = len(memory_budget.SHARES)
+        self.image_memory = np.frombuffer(mmap.mmap(-1, 8 * workers * shares), np.int64).reshape(workers, shares)
         self.loading = [_Slot(mmap.PAGESIZE) for _ in range(workers)]
         self.figures = [_Slot(_SLOT) for _ in range(workers)]
 

@@ -21,12 +21,21 @@ from service.http import json_limits
 from service.http.context import context_of
 from service.http.errors import CLIENT_CLOSED_REQUEST, ApiError
 from service.http.json_limits import JsonLimits
+from service.inference.memory_budget import body_share
 from service.schemas import ImageRequest, ImagesRequest
+from service.state import app_state
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
 _MOST_PARTS: Final = 4096
 """Files in a form that are parsed at all: enough to say how many there are, and no room for mischief."""
+
+_UNHELD: Final = 128 * 2**10
+"""Bytes of a body that are read before memory is held for it: a small photograph never waits for others' bodies."""
+_COPIES: Final = 3
+"""How often a body that is not the image itself is there while images are taken from it."""
+_MARGIN_SECONDS: Final = 0.2
+"""By how much the wait for memory ends before the deadline."""
 
 _FORMS: Final = (
     "send the image as the raw body (Content-Type: image/jpeg or application/octet-stream), "
@@ -44,21 +53,22 @@ async def body(request: Request, limit: int, seconds: float) -> bytes:
 
     Raises:
         ApiError: 413, as soon as it is known to be longer, and the rest is not read; 408 where it comes too slowly; 400
-            where it cannot be unpacked; 499 where the client leaves.
+            where it cannot be unpacked; 499 where the client leaves; 503 where there is no memory for it in time.
     """
     said = request.headers.get("content-length", "")
     if said.isdecimal() and int(said) > limit:
         raise _too_large(limit)
     context = context_of(request.scope)
     left = min(context.seconds_left, context.seconds_until(seconds))
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    expected = int(said) if said.isdecimal() and encoding in ("", "identity") else limit
     try:
         async with asyncio.timeout(left) if context.body_pending else nullcontext():
-            sent = await _read(request, limit)
+            sent = await _read(request, limit, expected)
     except TimeoutError:
         raise too_slow(seconds) from None
     except ClientDisconnect:
         raise ApiError(CLIENT_CLOSED_REQUEST, "client_gone", "the client left before its request was whole") from None
-    encoding = request.headers.get("content-encoding", "").strip().lower()
     return await asyncio.to_thread(_inflated, sent, encoding, limit) if encoding not in ("", "identity") else sent
 
 
@@ -71,14 +81,37 @@ def too_slow(seconds: float) -> ApiError:
     )
 
 
-async def _read(request: Request, limit: int) -> bytes:
-    chunks, length = [], 0
+async def _read(request: Request, limit: int, expected: int) -> bytes:
+    """A body of `expected` bytes at most; where that is much, not before there is memory for all of it."""
+    chunks, length, is_held = [], 0, False
     async for chunk in request.stream():
         length += len(chunk)
         if length > limit:
             raise _too_large(limit)
         chunks.append(chunk)
+        if length > _UNHELD and not is_held:
+            await _hold(request, expected)
+            is_held = True
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def _hold(request: Request, size: int) -> None:
+    """Wait until there is memory for a body, and hold it as long as the request is answered."""
+    context = context_of(request.scope)
+    if context.held is None:
+        return
+    kind = request.headers.get("content-type", "")
+    copies = _COPIES if kind.startswith(("application/json", "multipart/")) else 1
+    share = app_state(request).image_memory[body_share(size)]
+    try:
+        async with asyncio.timeout(context.seconds_left - _MARGIN_SECONDS):
+            await context.held.enter_async_context(share.hold(copies * size))
+    except TimeoutError:
+        raise ApiError(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "overloaded",
+            "there was no memory for the body in time: try again in a moment, or raise KERNELSCOPE_IMAGE_MEMORY",
+        ) from None
 
 
 def _inflated(data: bytes, encoding: str, limit: int) -> bytes:

@@ -6,7 +6,8 @@ import asyncio
 import math
 import secrets
 import time
-from collections.abc import MutableMapping
+from collections.abc import AsyncIterator, MutableMapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ class RequestContext:
         metric_labels: name and version of the model that answers it.
         pending: futures that it waits for; all are cancelled when its client disconnects.
         body_pending: whether a part of its body has not come yet.
+        held: what is given back once it has been answered.
     """
 
     arrived: float = field(default_factory=time.perf_counter)
@@ -34,6 +36,20 @@ class RequestContext:
     metric_labels: tuple[str, str] = NO_MODEL
     pending: set[asyncio.Future[Any]] = field(default_factory=set)
     body_pending: bool = False
+    held: AsyncExitStack | None = None
+
+    @asynccontextmanager
+    async def holding(self) -> AsyncIterator[None]:
+        """Give back at the end of a block what was put in `held` in it; of nested ones, at the end of the outer."""
+        if self.held is not None:
+            yield
+            return
+        async with AsyncExitStack() as held:
+            self.held = held
+            try:
+                yield
+            finally:
+                self.held = None
 
     @property
     def seconds_left(self) -> float:

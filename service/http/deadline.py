@@ -35,7 +35,7 @@ async def deadline(request: Request, timeout: float | None) -> AsyncIterator[Non
     seconds = state.settings.timeout if timeout is None else timeout
     context.deadline = min(context.deadline, context.arrived + seconds)
     try:
-        async with asyncio.timeout(context.seconds_left):
+        async with asyncio.timeout(context.seconds_left), context.holding():
             yield
     except TimeoutError:
         if context.body_pending and seconds >= state.settings.timeout:  # else it is the client that cannot wait

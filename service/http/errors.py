@@ -15,6 +15,8 @@ from contract.network.errors import ExplanationError
 from service.explanation.explainer import Busy, ExplanationFailed
 from service.http.json_reply import JsonReply
 from service.inference.batcher import Overloaded
+from service.inference.decode_pool import DecoderLost
+from service.inference.decoder import ClientLeft
 from service.schemas import PARTS
 
 RETRY_SECONDS: Final = 1
@@ -61,8 +63,9 @@ def install(app: FastAPI) -> None:
     async def refusal(request: Request, error: ApiError) -> JsonReply:
         return reply(request.url.path, error.status, error.code, str(error))
 
+    @app.exception_handler(ClientLeft)
     @app.exception_handler(ClientDisconnect)
-    async def gone(request: Request, error: ClientDisconnect) -> JsonReply:
+    async def gone(request: Request, error: ClientDisconnect | ClientLeft) -> JsonReply:
         return reply(request.url.path, CLIENT_CLOSED_REQUEST, "client_gone", "the client left")
 
     @app.exception_handler(ImageError)
@@ -99,6 +102,16 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(ExplanationFailed)
     async def explanation_failed(request: Request, error: ExplanationFailed) -> JsonReply:
         return reply(request.url.path, HTTPStatus.SERVICE_UNAVAILABLE, "explanation_failed", str(error))
+
+    @app.exception_handler(DecoderLost)
+    async def decoder_lost(request: Request, error: DecoderLost) -> JsonReply:
+        return reply(
+            request.url.path,
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "decoder_lost",
+            str(error),
+            headers={"Retry-After": str(RETRY_SECONDS)},
+        )
 
     @app.exception_handler(RequestValidationError)
     async def parameters(request: Request, error: RequestValidationError) -> JsonReply:

@@ -73,6 +73,25 @@ class Metrics:
         self.refused_images = Counter(
             "kernelscope_refused_images", "Images that could not be read.", ("code",), registry=registry
         )
+        self.decode_queue_depth = Gauge(
+            "kernelscope_decode_queue_depth_images",
+            "Images waiting to be decoded now, large ones not counted.",
+            registry=registry,
+        )
+        self.ended_decodes = Counter(
+            "kernelscope_ended_decodes",
+            "Decodes that were ended before they were through: by a limit, or as nobody waited any more.",
+            ("reason",),
+            registry=registry,
+        )
+        for reason in ("deadline", "killed", "memory", "no_longer_awaited", "processor_time"):
+            self.ended_decodes.labels(reason)
+        self.image_memory = Gauge(
+            "kernelscope_image_memory_bytes",
+            "Memory that is set aside for bodies and decoding now.",
+            ("share",),
+            registry=registry,
+        )
         self.shed = Counter(
             "kernelscope_shed_requests",
             "Requests refused for want of capacity: queue_full, or deadline.",

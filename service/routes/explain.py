@@ -182,7 +182,7 @@ async def kserve(request: Request, name: str, options: Explaining, version: str 
     async with deadline(request, None):
         text = await body.body(request, state.settings.max_body, state.settings.timeout)
         _, encoded, images = await parsed(len(text), lambda: read_images(text, loaded, _MOST_INSTANCES))
-        pixels = await decoded(state, encoded, loaded) if images is None else images
+        pixels = await decoded(request, encoded, loaded) if images is None else images
         if len(pixels) > _MOST_INSTANCES:
             refuse(f"the request has {len(pixels)} images; send {_MOST_INSTANCES} at most to be explained")
         answers = [
@@ -211,7 +211,7 @@ async def _look(
         image = None
         if request.method == "POST":
             sent = await body.one(request, state.settings.max_body, state.settings.timeout)
-            image = await state.decoder.one(sent, loaded)
+            image = await state.decoder.one(sent, loaded, context_of(request.scope))
         answer = await _answer(request, loaded, Task(kind, *_named(loaded), form, image, options))
     return Response(answer.body, media_type=answer.media_type, headers={"Vary": "Accept", **answer.headers})
 

@@ -167,7 +167,7 @@ async def infer_(request: Request, name: str, version: str | None) -> Response:
         header = request.headers.get(HEADER)
         asked = await parsed(len(sent), lambda: read(sent, header, loaded, limits))
         async with deadline(request, asked.timeout):
-            tensor = await decoded(state, asked.encoded, loaded) if asked.tensor is None else asked.tensor
+            tensor = await decoded(request, asked.encoded, loaded) if asked.tensor is None else asked.tensor
             if len(tensor) > state.settings.max_images:
                 refuse(f"the request has {len(tensor)} images; send {state.settings.max_images} at most")
             probabilities = await infer(request, loaded, tensor)

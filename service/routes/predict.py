@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request
 
 from contract.errors import ImageError
 from service.http import body
+from service.http.context import context_of
 from service.http.deadline import deadline, infer
 from service.http.errors import ApiError
 from service.http.json_reply import JsonReply
@@ -52,7 +53,7 @@ async def predict(
     count = _top_k(loaded, top_k, state.settings.top_k)
     async with deadline(request, timeout):
         sent = await body.one(request, state.settings.max_body, state.settings.timeout)
-        pixels = await state.decoder.one(sent, loaded)
+        pixels = await state.decoder.one(sent, loaded, context_of(request.scope))
         (probabilities,) = await infer(request, loaded, pixels)
     return JsonReply(_prediction(loaded, probabilities, count))
 
@@ -81,7 +82,8 @@ async def predict_batch(
     async with deadline(request, timeout):
         settings = state.settings
         sent = await body.several(request, settings.max_body, settings.timeout, settings.max_images)
-        decoded = iter(await state.decoder.several([data for data in sent if isinstance(data, bytes)], loaded))
+        encoded = [data for data in sent if isinstance(data, bytes)]
+        decoded = iter(await state.decoder.several(encoded, loaded, context_of(request.scope)))
         results = [next(decoded) if isinstance(data, bytes) else data for data in sent]
         readable = [result for result in results if isinstance(result, np.ndarray)]
         answers = iter(await infer(request, loaded, np.stack(readable)) if readable else ())

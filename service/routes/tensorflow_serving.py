@@ -55,7 +55,7 @@ async def predict(request: Request, name: str, version: str | None) -> JsonReply
         text = await body.body(request, state.settings.max_body, state.settings.timeout)
         most = state.settings.max_images
         row_wise, encoded, images = await parsed(len(text), lambda: read_images(text, loaded, most))
-        tensor = await decoded(state, encoded, loaded) if images is None else images
+        tensor = await decoded(request, encoded, loaded) if images is None else images
         probabilities = (await infer(request, loaded, tensor)).astype(float).round(8).tolist()
     return JsonReply({"predictions" if row_wise else "outputs": probabilities})
 

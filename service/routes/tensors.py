@@ -14,15 +14,17 @@ from http import HTTPStatus
 from typing import Any, Final, NoReturn, TypeVar
 
 import numpy as np
+from fastapi import Request
 
 from contract.errors import ImageError
 from contract.preprocessing import Pixels
 from service.http import json_limits
 from service.http.body import decode_base64
+from service.http.context import context_of
 from service.http.errors import ApiError
 from service.http.json_limits import JsonLimits
 from service.inference.loaded_model import LoadedModel
-from service.state import AppState
+from service.state import app_state
 
 _Value = TypeVar("_Value")
 
@@ -142,11 +144,12 @@ def from_length_prefixed(data: bytes) -> list[bytes]:
     return found
 
 
-async def decoded(state: AppState, encoded: list[bytes], loaded: LoadedModel) -> Pixels:
+async def decoded(request: Request, encoded: list[bytes], loaded: LoadedModel) -> Pixels:
     """Encoded images as a model's input, uint8 (N, H, W, 3); one that cannot be read refuses the request."""
+    state = app_state(request)
     if len(encoded) > state.settings.max_images:
         refuse(f"the request has {len(encoded)} images; send {state.settings.max_images} at most")
-    results = await state.decoder.several(encoded, loaded)
+    results = await state.decoder.several(encoded, loaded, context_of(request.scope))
     for place, result in enumerate(results):
         if isinstance(result, ImageError):
             refuse(f"image {place}: {result}", result.status)

@@ -13,9 +13,8 @@ from PIL import Image
 from contract import preprocessing
 from contract.card import Card
 from service.inference import jpeg
-from service.inference.decoder import AT_ONCE_BYTES, Decoder
-from service.observability.metrics import Metrics
-from tests.support.decoding import Target
+from service.inference.decoder import AT_ONCE_BYTES
+from tests.support.decoding import Caller, Target, decoder
 from tests.support.images import image
 
 TARGET = Target(Card(name="x", labels=("a", "b"), height=8, width=8))
@@ -37,17 +36,17 @@ def test_what_is_large_once_decoded_is_not_decoded_on_the_event_loop(
         return pixels_of(made, **options)
 
     monkeypatch.setattr(preprocessing, "pixels_of", watched)
-    decoder = Decoder(Metrics(), threads=1, max_pixels=preprocessing.MAX_PIXELS)
-    assert asyncio.run(decoder.one(out.getvalue(), TARGET)).shape == (1, 8, 8, 3)
-    assert (seen == [threading.main_thread()]) == at_once
-    decoder.close()
+    with decoder(budget=2**30) as made:
+        assert asyncio.run(made.one(out.getvalue(), TARGET, Caller())).shape == (1, 8, 8, 3)
+    assert seen == ([threading.main_thread()] if at_once else [])
 
 
 def test_several_keep_their_order_and_errors_their_place() -> None:
-    decoder = Decoder(Metrics(), threads=2, max_pixels=preprocessing.MAX_PIXELS)
-    found = asyncio.run(decoder.several([image("red"), b"text", image("blue")], TARGET))
-    assert [isinstance(one, Exception) for one in found] == [False, True, False]
-    decoder.close()
+    sent = [image("red"), b"text", image("blue", (300, 200)), image("green"), image("blue", (300, 200), "TIFF")]
+    with decoder(threads=2) as made:
+        found = asyncio.run(made.several(sent, TARGET, Caller()))
+    colours = [None if isinstance(one, Exception) else int(one[0, 0].argmax()) for one in found]
+    assert colours == [0, None, 2, 1, 2]
 
 
 @settings(max_examples=150, deadline=None)

@@ -19,7 +19,7 @@ from PIL import Image
 from contract import preprocessing
 from contract.card import Card
 from contract.errors import DataError, UsageError
-from tests.support.decoding import Target
+from tests.support.decoding import Caller, Target, decoder
 from tests.support.images import class_folder, image
 from tests.support.models import COLOURS
 from training.data import arrays, dataset, memory
@@ -311,9 +311,6 @@ def test_training_decodes_as_serving_does(tmp_path: Path) -> None:
     """The golden test: what the network is trained on is byte for byte what it is served."""
     import asyncio
 
-    from service.inference.decoder import Decoder
-    from service.observability.metrics import Metrics
-
     kinds = [("JPEG", "RGB"), ("JPEG", "CMYK"), ("JPEG", "L"), ("PNG", "P"), ("PNG", "RGBA"), ("WEBP", "RGB")]
     kinds += [("AVIF", "RGB"), ("TIFF", "F"), ("PNG", "I;16"), ("TIFF", "I;16"), ("GIF", "P"), ("BMP", "RGB")]
     rng = np.random.default_rng(0)
@@ -334,9 +331,9 @@ def test_training_decodes_as_serving_does(tmp_path: Path) -> None:
         found = dataset.load(str(tmp_path / "golden"), size=(32, 32), resize_mode=resize_mode)
         trained = {x.tobytes() for split in (found.train, found.validation) for x in split.images}
         card = Card(name="golden", labels=("a", "b"), height=32, width=32, resize_mode=resize_mode)
-        decoder = Decoder(Metrics(), threads=2, max_pixels=preprocessing.MAX_PIXELS)
-        served = {asyncio.run(decoder.one(one, Target(card))).tobytes() for some in sent.values() for one in some}
-        decoder.close()
+        flat = [one for some in sent.values() for one in some]
+        with decoder(threads=2) as decodes:
+            served = {asyncio.run(decodes.one(one, Target(card), Caller())).tobytes() for one in flat}
         assert len(served) == 2 * len(kinds)
         assert served == trained
 
