@@ -30,7 +30,7 @@ ALLOWED = {
         "contract", "service", "numpy", "fastapi", "starlette", "uvicorn", "httptools", "onnxruntime", "pydantic",
         "pydantic_settings", "prometheus_client", "simplejpeg", "opentelemetry", "rich", "PIL", "onnx",
     },
-    "kernelscope": {"contract", "kernelscope"},
+    "kernelscope": {"contract", "kernelscope", "service", "training"},
     "training": {
         "contract", "training", "numpy", "PIL", "keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "rich",
         "tensorboard", "matplotlib", "simplejpeg", "torch",

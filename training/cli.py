@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import sys
 import tempfile
@@ -41,12 +40,12 @@ def train(arguments: list[str]) -> int:
 
     _check_backend()
     with _quiet():
-        from training import pipeline, recipes
+        from training import pipeline, recipes, tasks
         from training.loop import trainer
 
     recipe = None if chosen.recipe == recipes.AUTO else recipes.find(chosen.recipe)
     console = Console()
-    name = repository.check_name(chosen.name or _word(chosen.data))
+    name = repository.check_name(chosen.name or tasks.model_name(chosen.data))
     options = trainer.Options(
         epochs=chosen.epochs,
         batch_size=chosen.batch_size,
@@ -247,11 +246,6 @@ def _command(name: str, arguments: list[str]) -> str:
     """Return the command line for the card, which is published: without the folders of this machine."""
     words = [Path(word).name if Path(word).is_absolute() else word for word in arguments]
     return shlex.join(["kernelscope", name, *words]).encode(errors="replace").decode()  # file names may be any bytes
-
-
-def _word(source: str) -> str:
-    """Return a name for a model, from the name of its data."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", Path(os.path.abspath(source)).name.split(".")[0]).strip("-") or "images"
 
 
 def _check_backend() -> None:
