@@ -25,10 +25,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file():  # not one that is about to be removed
             shutil.copy(ROOT / name, target)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", work, work / "source"]
+    build: list[str | Path] = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", work, work / "source"]
     subprocess.run(build, capture_output=True, check=True)
     (wheel,) = work.glob("*.whl")
-    install = [*pip, "install", "--no-deps", "--target", work / "installed", wheel]
+    install: list[str | Path] = [*pip, "install", "--no-deps", "--target", work / "installed", wheel]
     subprocess.run(install, capture_output=True, check=True)
     return work / "installed"
 
