@@ -31,6 +31,8 @@ COMMANDS: Final = {
     "inspect": _Command("training.inspection", "describe labelled images and their problems", "[train]"),
     "evaluate": _Command("training.cli", "score a model on labelled images", "[train]"),
     "compare": _Command("training.cli", "compare two models: accuracy, speed, size", "[train]"),
+    "dream": _Command("service.dream_cli", "show what a layer sees in an image, by exaggerating it"),
+    "features": _Command("training.cli", "find what each channel of a model responds to", "[train]"),
     "quantize": _Command("training.cli", "convert a model to int8, which is smaller and faster", "[train]"),
 }
 

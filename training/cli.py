@@ -234,6 +234,37 @@ def quantize(arguments: list[str]) -> int:
     return 0
 
 
+def features(arguments: list[str]) -> int:
+    """Find what a bundle's channels respond to; return the exit code."""
+    chosen = parsers.features().parse_args(arguments)
+
+    from rich.console import Console
+
+    from contract.bundle import read
+
+    with _quiet():
+        from training.data import dataset
+        from training.export import features as making
+        from training.loop.progress import counting
+
+    console, bundle = Console(), read(chosen.bundle)
+    with counting(console, "reading images") as progress:
+        data = dataset.load_for(bundle.card, chosen.data, progress)
+    if not dataset.trained_on(bundle.card, data):
+        raise UsageError(f"{chosen.data} is not what {bundle.folder} was trained on ({bundle.card.data.name})")
+    folder = making.make(
+        bundle,
+        data,
+        console,
+        seconds=60 * chosen.minutes,
+        steps=chosen.steps,
+        most_images=chosen.images,
+        keep_examples=chosen.keep_examples,
+    )
+    console.print(f"written: {folder}", highlight=False, soft_wrap=True)
+    return 0
+
+
 def _warn_of_chance(console: Console, accuracy: Accuracy, classes: int) -> None:
     from training.export import report
 

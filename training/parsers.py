@@ -191,6 +191,47 @@ def quantize() -> argparse.ArgumentParser:
     return parser
 
 
+def features() -> argparse.ArgumentParser:
+    """Return the parser of `kernelscope features`."""
+    parser = argparse.ArgumentParser(
+        prog="kernelscope features",
+        description="Find what each channel of a model responds to: the training images that excite it most and least, "
+        "and an image that is made for it. Also the features by which images like a new one are found. All of it is "
+        "put beside the bundle, in inside/.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""examples:
+  kernelscope features models/cifar10/1 --data cifar10
+  kernelscope features out/pets/1 --data pets/ --keep-examples --minutes 30""",
+    )
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a folder models/<name>/<version>")
+    parser.add_argument(
+        "--data", required=True, metavar="WHERE", help="the labelled images that the bundle was trained on"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=10.0,
+        metavar="N",
+        help="time for making images; channels that are not reached have none; 0: none are made (default: 10)",
+    )
+    parser.add_argument(
+        "--steps", type=_positive, default=128, metavar="N", help="steps of gradient ascent for each (default: 128)"
+    )
+    parser.add_argument(
+        "--images",
+        type=_positive,
+        metavar="N",
+        help="training images to look at, evenly from all (default: all)",
+    )
+    parser.add_argument(
+        "--keep-examples",
+        action="store_true",
+        help="also keep small copies of the training images, to be shown: whoever has the bundle, or may ask its "
+        "server, can see them (default: their numbers alone)",
+    )
+    return parser
+
+
 def _add_size(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(

@@ -103,14 +103,26 @@ def _nodes(nodes: list[onnx.NodeProto], passed: frozenset[str], outputs: tuple[s
 def _measured(graph: Graph) -> Graph:
     """With the shape of every tensor, as two images of noise give it."""
     names = [name for node in graph.nodes for name in node.outputs if name]
-    noise = np.random.default_rng(0).uniform(0, 255, graph.shapes[graph.input]).astype(np.float32)
+    shape = graph.shapes[graph.input]
+    noise = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
     try:
         values = sessions.session(graph.to_proto(names)).run(names, {graph.input: noise})
     except Exception as error:  # onnxruntime's exceptions share no base but Exception
-        raise CannotExplain(f"the graph does not run in float32: {str(error).splitlines()[0]}") from None
+        where = " by ".join(map(str, shape[1:]))
+        raise CannotExplain(f"the graph does not run in float32 at {where}: {str(error).splitlines()[0]}") from None
     shapes = {name: tuple(np.shape(value)) for name, value in zip(names, values, strict=True)}
     constants = {name: value.shape for name, value in graph.constants.items()}
     return dataclasses.replace(graph, shapes={**graph.shapes, **constants, **shapes})
+
+
+def resized(graph: Graph, height: int, width: int) -> Graph:
+    """The same part of a network for images of another size.
+
+    Raises:
+        CannotExplain: it does not run at that size.
+    """
+    shape = (2, height, width, *graph.shapes[graph.input][3:])
+    return _measured(dataclasses.replace(graph, shapes={graph.input: shape}))
 
 
 def _roles(graph: Graph) -> dict[str, tuple[str, ...]]:

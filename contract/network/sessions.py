@@ -10,16 +10,17 @@ import onnxruntime
 from contract.network.graph import Array
 
 
-def session(model: onnx.ModelProto | bytes, *, literal: bool = False) -> onnxruntime.InferenceSession:
-    """A session of one thread, which gives memory back after each run.
+def session(model: onnx.ModelProto | bytes, *, literal: bool = False, threads: int = 1) -> onnxruntime.InferenceSession:
+    """A session that gives memory back after each run.
 
     Args:
         model: the model.
         literal: whether it computes node by node. Otherwise onnxruntime merges nodes, and rounds constants near
             QuantizeLinear anew.
+        threads: for one run.
     """
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.enable_cpu_mem_arena = False
     if literal:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

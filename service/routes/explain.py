@@ -22,8 +22,10 @@ from service.routes.explain_schemas import (
     Activations,
     Explanation,
     Explanations,
+    Features,
     Kernels,
     LayerTable,
+    Neighbours,
     Unit,
     picture,
 )
@@ -166,6 +168,35 @@ async def kernels(
     """A convolution's kernels: as a sheet, or as numbers (`Accept: application/json`)."""
     options = Options(layer=layer, channel=channel)
     return await _look(request, "kernels", name, version, timeout, options, types=("png", "json"))
+
+
+@router.get("/models/{name}/features", responses={200: {"model": Features}, **_ASKING})
+async def features(
+    request: Request,
+    name: str,
+    layer: Layer,
+    channel: Annotated[int, Query(ge=0, description="a channel of the layer")],
+    version: Version = None,
+    timeout: Timeout = None,
+) -> Response:
+    """What a channel responds to: the training images that excite it most and least, and one that was made for it.
+
+    Of the training images there are numbers alone, unless they were kept (`kernelscope features --keep-examples`).
+    """
+    options = Options(layer=layer, channel=channel)
+    return await _look(request, "features", name, version, timeout, options, types=("json",))
+
+
+@router.post("/neighbours", responses={200: {"model": Neighbours}, **_REFUSED}, openapi_extra=takes(ONE_IMAGE))
+async def neighbours(
+    request: Request,
+    count: Annotated[int, Query(ge=1, le=100, description="how many")] = 8,
+    model: Model = None,
+    version: Version = None,
+    timeout: Timeout = None,
+) -> Response:
+    """The training images that are nearest to this one by the network's last features."""
+    return await _look(request, "neighbours", model, version, timeout, Options(count=count), types=("json",))
 
 
 _KSERVE: Final[dict[str, Any]] = {

@@ -265,6 +265,56 @@ class Kernels(_Reply):
     bias: list[float] | None
 
 
+class Example(BaseModel):
+    """A training image that a channel responds to."""
+
+    index: int = Field(description="its number among the training images")
+    label: str | None
+    activation: float
+    row: int
+    column: int
+    region: Region
+    thumbnail: str | None = Field(description="a data: address; null unless training images were kept")
+
+
+class Synthetic(BaseModel):
+    """An image that was made for a channel, by gradient ascent."""
+
+    image: str = Field(description="a data: address")
+    activation: float
+    share: float | None = Field(description="of the highest value that a training image reaches")
+    stable: bool = Field(description="whether half of it remains when the image is shifted, turned and scaled a little")
+
+
+class Features(_Reply):
+    """What a channel responds to."""
+
+    layer: str
+    channel: int
+    data: str
+    images: int
+    strongest: list[Example]
+    weakest: list[Example]
+    synthetic: Synthetic | None
+
+
+class Neighbour(BaseModel):
+    """A training image."""
+
+    index: int
+    label: str
+    similarity: float = Field(description="the cosine of the angle between the features")
+    thumbnail: str | None
+
+
+class Neighbours(_Reply):
+    """The nearest training images, the nearest first."""
+
+    data: str
+    images: int
+    neighbours: list[Neighbour]
+
+
 def picture(*more: str) -> dict[str, Any]:
     """What a route says of a reply that is an image, or of another type without a schema."""
     return {kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/png", *more)}

@@ -82,14 +82,15 @@ class Gradient:
         graph: the forward pass.
         of: the tensor that is differentiated.
         by: the tensors that it can be differentiated by.
+        threads: onnxruntime's.
 
     Raises:
         CannotExplain: as `derive` does.
     """
 
-    def __init__(self, graph: Graph, of: str, by: Sequence[str]) -> None:
+    def __init__(self, graph: Graph, of: str, by: Sequence[str], *, threads: int = 1) -> None:
         self.graph, self.of, self.by = graph, of, tuple(by)
-        self._session = sessions.session(derive(graph, of, by))
+        self._session = sessions.session(derive(graph, of, by), threads=threads)
 
     def __call__(self, values: Array, weights: Array, *by: str) -> tuple[Floats, list[Floats], list[Floats]]:
         """Run forward and backward.

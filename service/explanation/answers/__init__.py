@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from service.explanation.answers import explain, look
+from service.explanation.answers import beside, explain, look
 from service.explanation.subject import Subject
 from service.explanation.tasks import Answer, Kind, Task
 
@@ -14,6 +14,8 @@ _ANSWERS: Final[dict[Kind, Callable[[Task, Subject], Answer]]] = {
     "activations": look.activations,
     "layers": look.layers,
     "kernels": look.kernels,
+    "features": beside.features,
+    "neighbours": beside.neighbours,
 }
 
 
