@@ -9,12 +9,15 @@ Source: https://kubernetes.io/docs/concepts/services-networking/service/#environ
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource
+
+log = logging.getLogger("kernelscope")
 
 PREFIX: Final = "KERNELSCOPE_"
 _ELSEWHERE: Final = frozenset(f"{PREFIX}{name}" for name in ("CACHE", "CHROMIUM", "DATA", "NAME"))
@@ -56,3 +59,9 @@ def warnings(environment: Mapping[str, str], settings: Collection[str]) -> list[
             near = difflib.get_close_matches(name.upper(), known, 1)
             found.append(f"there is no setting {name}" + (f": is it {near[0]}?" if near else ""))
     return found
+
+
+def log_warnings(environment: Mapping[str, str], settings: Collection[str]) -> None:
+    """Write `warnings` to the log."""
+    for text in warnings(environment, settings):
+        log.warning("%s", text)

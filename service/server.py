@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
@@ -15,7 +16,7 @@ from typing import Final
 
 import uvicorn
 
-from service import sockets
+from service import environment, sockets
 from service.app import create_app, create_state
 from service.http.admission import AdmissionControl
 from service.http.auth import ApiKeys
@@ -166,6 +167,7 @@ def serve(settings: Settings) -> int:
         BundleError: no model can be served.
     """
     log_setup.configure(settings.log_format)
+    environment.log_warnings(os.environ, Settings.model_fields)
     with sockets.listen(settings.host, settings.port) as listening:
         try:
             work(settings, listening, WorkerLink())

@@ -15,15 +15,15 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from dataclasses import dataclass
 from typing import Final
 
 from contract import repository
 from contract.errors import KernelscopeError
-from service import sockets, worker_link
+from service import environment, sockets, worker_link
 from service.inference.refusal import Refusal, how_it_ended
 from service.observability import log_setup
+from service.observability.captured_output import OutputPipe
 from service.settings import Settings
 from service.worker_link import SharedMemory, WorkerLink
 
@@ -49,7 +49,8 @@ def serve(settings: Settings) -> int:
     Raises:
         KernelscopeError: what they cannot start with; none is left then.
     """
-    log_setup.configure(settings.log_format)
+    log_setup.configure(settings.log_format, threaded=False)
+    environment.log_warnings(os.environ, Settings.model_fields)
     with sockets.listen(settings.host, settings.port) as listening:
         try:
             return _Supervisor(settings, listening).run()
@@ -65,11 +66,13 @@ class _Pipes:
         lifeline: read from; it ends when the supervisor does.
         leader_serves: read from; it ends once the first process serves.
         errors: written to: what the process could not start with.
+        output: what the process prints goes into it; None where that goes where the supervisor's does.
     """
 
     lifeline: int
     leader_serves: int
     errors: int
+    output: OutputPipe | None
 
 
 class _Supervisor:
@@ -80,6 +83,7 @@ class _Supervisor:
         self._fatal: dict[tuple[str, int], Refusal] = {}
         self._pids: dict[int, int] = {}  # of each number
         self._errors: dict[int, int] = {}  # of each number, a pipe with what it could not start with
+        self._outputs: dict[int, OutputPipe] = {}  # of each number, what it has printed and nobody has read
         self._due: dict[int, float] = {}  # when a number is to be started again
         self._started: dict[int, float] = {}
         self._backoff: dict[int, float] = {}
@@ -124,6 +128,7 @@ class _Supervisor:
         self._memory.heartbeats[number] = self._memory.ready[number] = 0
         self._memory.loading[number].write(b"")
         reading, writing = os.pipe()
+        output = OutputPipe() if log_setup.is_json(self._settings.log_format) else None
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()
@@ -133,11 +138,14 @@ class _Supervisor:
                 if not self._may_follow:
                     os.close(self._leader_serves[1])
                 link = WorkerLink(number, self._links, self._memory)
-                pipes = _Pipes(self._lifeline[0], self._leader_serves[0], writing)
+                pipes = _Pipes(self._lifeline[0], self._leader_serves[0], writing, output)
                 _work(self._settings, self._socket, link, pipes, self._fatal)
             finally:
                 os._exit(1)
         os.close(writing)
+        if output:
+            output.keep_reading_end()
+            self._outputs[number] = output
         self._pids[number], self._errors[number] = pid, reading
 
     def _on_ready(self) -> None:
@@ -159,6 +167,8 @@ class _Supervisor:
             found, status = os.waitpid(pid, os.WNOHANG)
             if found:
                 del self._pids[number]
+                if number in self._outputs:
+                    self._outputs.pop(number).read_rest()
                 ended.append((number, os.waitstatus_to_exitcode(status)))
         return ended
 
@@ -247,10 +257,14 @@ def _work(
     fatal: dict[tuple[str, int], Refusal],
 ) -> None:
     """What a forked process does; never returns."""
-    code = 1
+    code, capture = 1, None
     try:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something that can look for new versions
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        capture = pipes.output.capture() if pipes.output else None
+        log_setup.configure(settings.log_format, descriptor=capture.output if capture else None)
+        if capture:
+            capture.start()
         from service import server
 
         if not link.is_leader:
@@ -259,9 +273,12 @@ def _work(
         code = 0
     except KernelscopeError as error:
         os.write(pipes.errors, pickle.dumps(error))
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as error:  # whatever it is, the process is at its end
+        log.critical("a process ends: %s", error, exc_info=error)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+        if capture:
+            capture.end()
+        log_setup.close()
         os._exit(code)
