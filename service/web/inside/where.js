@@ -88,27 +88,27 @@ export function where(root, store, subjects, described, answers) {
     const own = (index) => (index == null ? -1 : subjects[place].model.labels.indexOf(subjects[0].model.labels[index]));
     const [target, against] = [own(store.get("class")), own(store.get("against"))];
     const choice = state.choice ? { [CHOICES[state.method].name]: state.choice } : {};
-    const asked = target < 0 ? { class: answers[place]?.index } : { class: target, against: against < 0 ? null : against };
-    return { method: state.method, layer: state.layer, ...asked, ...choice };
+    const classes = target < 0 ? { class: answers[place]?.index } : { class: target, against: against < 0 ? null : against };
+    return { method: state.method, layer: state.layer, ...classes, ...choice };
   }
 
-  let asked = 0;
+  let turns = 0;
   async function ask() {
-    const turn = ++asked;
+    const turn = ++turns;
     for (const stage of stages) stage.setAttribute("aria-busy", "true");
     await Promise.all(
       subjects.map(async (subject, place) => {
         const stage = stages[place];
         try {
           const [image, reply] = await Promise.all([subject.seen(), subject.explain(query(place))]);
-          if (turn !== asked) return;
-          replace(stage, subjects.length > 1 ? h("h3", {}, title(subject.model)) : null, drawing(image, reply, options));
+          if (turn !== turns) return;
+          replace(stage, subjects.length > 1 ? h("h3", {}, `${title(subject.model)}: ${asked(reply)}`) : null, drawing(image, reply, options));
           if (place === 0) replace(notes, told(reply));
         } catch (error) {
-          if (error.name === "AbortError" || turn !== asked) return;
+          if (error.name === "AbortError" || turn !== turns) return;
           replace(stage, problem(error, ask));
         } finally {
-          if (turn === asked) stage.removeAttribute("aria-busy");
+          if (turn === turns) stage.removeAttribute("aria-busy");
         }
       }),
     );

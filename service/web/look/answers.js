@@ -6,6 +6,7 @@ import { milliseconds, percent } from "../lib/format.js";
 import { problem } from "../lib/problem.js";
 import { recording } from "../lib/recording.js";
 import { title } from "../models/chooser.js";
+import { cardOf } from "../models/read.js";
 
 const ALL_UP_TO = 20;
 /** Classes that are listed of a model that has more than `ALL_UP_TO`. */
@@ -44,7 +45,7 @@ async function column(root, model, image, store, signal) {
       signal,
     });
     const took = performance.now() - start;
-    const { card } = await json(`models/${encodeURIComponent(model.name)}`, { query: { version: model.version }, signal });
+    const card = await cardOf(model, signal);
     replace(root, answered(answer, model, card, took, store, signal));
     return answer;
   } catch (error) {

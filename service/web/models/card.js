@@ -1,10 +1,10 @@
 /** A model's card: how good it is, what it takes for what, and where it comes from. */
 
 import { h, replace } from "../lib/dom.js";
-import { json } from "../lib/api.js";
 import { bytes, count, many, milliseconds, percent } from "../lib/format.js";
 import { problem } from "../lib/problem.js";
 import { title } from "./chooser.js";
+import { cardOf } from "./read.js";
 
 export function mount(root, store) {
   store.follow("models", async (models) => {
@@ -17,7 +17,7 @@ export function mount(root, store) {
 
 async function fill(root, model) {
   try {
-    const { card } = await json(`models/${encodeURIComponent(model.name)}`, { query: { version: model.version } });
+    const card = await cardOf(model);
     replace(root, h("h1", {}, title(model)), about(card), warning(card), tiles(card), classes(card), confusion(card), corrupted(card), doubts(card), origin(card));
   } catch (error) {
     replace(root, problem(error, () => fill(root, model)));
