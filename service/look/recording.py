@@ -93,12 +93,12 @@ async def record(bundle: Bundle, image: Path, data: bytes, progress: Callable[[s
             await recording.post("activations", {**asked, "layer": "images"}, _PNG)
             progress("the heat maps")
             await _explanations(recording, asked, described, classes)
-            stored = described.get("stored", [])
-            if "neighbours" in stored:
+            stored = described["stored"]
+            if stored["neighbours"]:
                 await recording.post("neighbours", asked)
             for layer in described["layers"]:
                 progress(f"layer {layer['layer']}")
-                await _layer(recording, asked, layer, features="features" in stored)
+                await _layer(recording, asked, layer, features=layer["layer"] in stored["features"])
     return {
         "image": {"name": image.name, "type": "", "content": base64.b64encode(data).decode()},
         "classes": [int(one) for one in classes],

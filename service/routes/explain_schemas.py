@@ -243,6 +243,13 @@ class Totals(BaseModel):
     multiply_adds: int
 
 
+class Stored(BaseModel):
+    """What was prepared beside a model."""
+
+    features: list[str] = Field(description="the layers that GET /models/{name}/features shows")
+    neighbours: bool = Field(description="whether POST /neighbours answers")
+
+
 class LayerTable(_Reply):
     """A network, layer by layer."""
 
@@ -250,7 +257,8 @@ class LayerTable(_Reply):
     graph: Graph
     dtype: str
     methods: list[str] = Field(description="those that explain this model")
-    cannot: dict[str, str] = Field(description="why the others do not")
+    cannot: dict[str, str] = Field(description="why the others do not, and why features or neighbours are missing")
+    stored: Stored
     totals: Totals
     layers: list[LayerRow]
 

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from playwright.sync_api import Locator, expect
+from rich.console import Console
 
+from contract.bundle import CARD, read
 from tests.browser.conftest import Open
 from tests.support.browser import Tab
 from tests.support.images import image
+from tests.support.models import colour_bundle
+from tests.support.planted import LABELS, planted_bundle, planted_images
 from tests.support.server import ROOT, Server
+from training.data.dataset import Dataset
+from training.data.split import Split
+from training.export import features
 
 CAT = (ROOT / "examples" / "images" / "cat.png").read_bytes()
 INT8, FLOAT = 2, 1
@@ -261,6 +272,35 @@ def test_two_models_are_asked_the_same(open_tab: Open, shipped: Server) -> None:
     assert scales == pytest.approx(told, rel=1e-4)
 
 
+@pytest.fixture(scope="module")
+def mixed(serve: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """A server of the shipped model and of another, of other classes, whose card holds next to nothing."""
+    root = tmp_path_factory.mktemp("models")
+    shutil.copytree(ROOT / "models" / "cifar10" / "1", root / "cifar10" / "1")
+    colour_bundle(root)
+    return serve("--models", str(root))
+
+
+def test_a_model_without_convolutions_or_figures_is_shown(open_tab: Open, mixed: Server) -> None:
+    tab = look(open_tab("#look?model=colours@1", server=mixed))
+    for button in tab.page.locator(".strip button").all():
+        button.click()
+        tab.page.locator(".value-list button").first.click()
+        expect(tab.page.locator(".arithmetic [data-part='value']").first).to_be_visible()
+    tab.page.locator("[data-view='model']").click()
+    expect(tab.page.locator("#view-model")).to_contain_text("Sorts images of 8 × 8 pixels into 3 classes.")
+
+
+def test_a_model_of_other_classes_is_asked_about_its_own_answer(open_tab: Open, mixed: Server) -> None:
+    tab = open_tab(server=mixed)
+    tab.page.get_by_role("button", name="Beside another").click()
+    look(tab)
+    told = mixed.client.post("/explain?model=colours&method=occlusion", content=CAT).json()
+    heading = tab.page.locator(".heat").last.get_by_role("heading")
+    expect(heading).to_have_text(f"colours · version 1: {told['class']['label']}")
+    expect(tab.page.locator(".heat").first.get_by_role("heading")).to_have_text("cifar10 · version 1: cat")
+
+
 def test_a_photograph_is_shown_as_the_network_sees_it(open_tab: Open, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(image("green", size=(640, 480), kind="JPEG"))
     tab = open_tab()
@@ -269,12 +309,48 @@ def test_a_photograph_is_shown_as_the_network_sees_it(open_tab: Open, tmp_path: 
     expect(tab.page.locator("#seen")).to_contain_text("32 × 32 pixels")
 
 
-def test_what_is_not_stored_is_not_asked_for(cat: Tab, shipped: Server) -> None:
-    stored = shipped.client.get(f"/models/cifar10/layers?version={INT8}").json().get("stored", [])
+def test_what_is_not_stored_is_told_and_not_asked_for(cat: Tab, shipped: Server) -> None:
+    told = shipped.client.get(f"/models/cifar10/layers?version={INT8}").json()
+    assert told["stored"] == {"features": [], "neighbours": False}, "the test needs a model with nothing beside it"
+    expect(cat.page.get_by_text(told["cannot"]["neighbours"])).to_be_visible()
     cat.page.locator(".maps button").first.click()
-    expect(cat.page.locator(".kernels button").first).to_be_visible()
+    expect(cat.page.locator(".channel").get_by_text(told["cannot"]["features"])).to_be_visible()
     asked = {urlsplit(one).path.rpartition("/")[2] for one in cat.requests}
-    assert asked & {"features", "neighbours"} <= set(stored)
+    assert not asked & {"features", "neighbours"}
+
+
+@pytest.fixture(scope="module")
+def prepared(serve: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """A server of a model beside which training images are kept, and images made for its channels."""
+    root = tmp_path_factory.mktemp("models")
+    made = planted_bundle(root)
+    card = replace(made.card, cost=replace(made.card.cost, dtype="float32"))
+    (made.folder / CARD).write_text(card.to_json())
+    pixels, targets = planted_images(60, 3)
+    split = Split(pixels, targets.astype(np.int64))
+    dataset = Dataset("planted", LABELS, split, split, None, "crop", "0")
+    features.make(read(made.folder), dataset, Console(quiet=True), seconds=60, steps=2, keep_examples=True)
+    return serve("--models", str(root))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_a_channel_looks_for_and_what_is_alike_are_shown(open_tab: Open, prepared: Server, scheme: str) -> None:
+    name = prepared.client.get("/models").json()["models"][0]["name"]
+    address = f"#look?model={name}@1&example=cat&layer=conv2&channel=3"
+    tab = open_tab(address, server=prepared, color_scheme=scheme, reduced_motion="reduce")
+    told = prepared.client.get(f"/models/{name}/features?layer=conv2&channel=3").json()
+    groups = tab.page.locator(".channel .thumbs")
+    expect(groups).to_have_count(2)
+    for group, key in zip(groups.all(), ("strongest", "weakest"), strict=True):
+        shown = [one.get_attribute("src") for one in group.locator("img").all()]
+        assert shown == [one["thumbnail"] for one in told[key]]
+    expect(tab.page.locator(".made")).to_have_attribute("src", told["synthetic"]["image"])
+    expect(tab.page.get_by_text("An image made to excite it")).to_be_visible()
+    near = prepared.client.post("/neighbours", content=CAT).json()["neighbours"]
+    alike = tab.page.get_by_role("region", name="Which training images are like it?")
+    expect(alike.locator("img")).to_have_count(len(near))
+    assert [one.get_attribute("src") for one in alike.locator("img").all()] == [one["thumbnail"] for one in near]
+    assert tab.violations() == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from service.explanation.subject import Subject
 from service.explanation.tasks import Answer, Task
 
 _COMMAND: Final = "kernelscope features {folder} --data DATA makes it"
+_NO_EMBEDDINGS: Final = "this model's head is not linear, so that it has no last features to compare"
 _SIDES: Final = ("top", "left", "bottom", "right")
 _AT_ONCE: Final = 8192
 """Training images whose features are read at once."""
@@ -86,7 +88,7 @@ def neighbours(task: Task, subject: Subject) -> Answer:
     try:
         vectors, targets, numbers = prepared.embeddings()
     except FileNotFoundError:
-        raise NotPrepared("this model's head is not linear, so that it has no last features to compare") from None
+        raise NotPrepared(_NO_EMBEDDINGS) from None
     (own,) = embed(subject.exact, task.pixels)
     parts = [vectors[start : start + _AT_ONCE].astype(np.float32) @ own for start in range(0, len(vectors), _AT_ONCE)]
     likeness: Floats = np.concatenate(parts)
@@ -106,6 +108,28 @@ def neighbours(task: Task, subject: Subject) -> Answer:
             for place in nearest
         ],
     )
+
+
+def stored(subject: Subject) -> tuple[Part, dict[str, str]]:
+    """What can be asked for of this model: the layers that `features` shows, and whether there are `neighbours`.
+
+    Returns:
+        That, and for what cannot be asked for, why.
+    """
+    try:
+        prepared = _prepared(subject)
+    except NotPrepared as error:
+        return {"features": [], "neighbours": False}, {"features": str(error), "neighbours": str(error)}
+    shown = []
+    for layer in subject.exact.layers:
+        with suppress(NotPrepared):
+            _shown(prepared, subject, layer.id)
+            shown.append(layer.id)
+    try:
+        prepared.embeddings()
+    except FileNotFoundError:
+        return {"features": shown, "neighbours": False}, {"neighbours": _NO_EMBEDDINGS}
+    return {"features": shown, "neighbours": True}, {}
 
 
 @lru_cache(4)

@@ -12,6 +12,7 @@ from contract.network.graph import Floats
 from contract.network.layers import IMAGES, Layer
 from contract.preprocessing import Pixels
 from service.explanation import arithmetic, methods, render
+from service.explanation.answers import beside
 from service.explanation.answers.reply import Part, as_json, as_sheet, named, number
 from service.explanation.errors import InvalidOption
 from service.explanation.heat_map import rounded
@@ -100,6 +101,7 @@ def layers(task: Task, subject: Subject) -> Answer:
     """`GET /models/{model}/layers`: the network, layer by layer, and which methods explain it."""
     form = subject.served
     against = methods.obstacles(subject)
+    stored, missing = beside.stored(subject)
     layers = [layer.describe() for layer in form.layers]
     return as_json(
         task,
@@ -107,7 +109,8 @@ def layers(task: Task, subject: Subject) -> Answer:
         graph="served",
         dtype=form.dtype,
         methods=[name for name in methods.METHODS if name not in against],
-        cannot=against,
+        cannot={**against, **missing},
+        stored=stored,
         totals={
             "parameters": sum(layer.parameters for layer in form.layers),
             "multiply_adds": sum(layer.multiply_adds for layer in form.layers),

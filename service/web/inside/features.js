@@ -25,8 +25,9 @@ export function examples(list, value) {
 /** Fill `root` with what is known of a channel. */
 export async function features(root, subject, layer, channel) {
   const { stored, cannot } = await subject.layers();
-  if (!stored?.includes("features")) {
-    replace(root, cannot?.features ? h("p", { class: "soft small" }, cannot.features) : null);
+  if (!stored?.features.includes(layer)) {
+    const why = stored?.features.length ? `What its channels look for is kept of ${stored.features.join(", ")}.` : cannot?.features;
+    replace(root, why ? h("p", { class: "soft small" }, why) : null);
     return;
   }
   root.setAttribute("aria-busy", "true");
@@ -44,9 +45,10 @@ export async function features(root, subject, layer, channel) {
 }
 
 function made({ image, share, stable }) {
+  const reach = share == null ? "No training image excites this channel." : `It reaches ${percent(share)} of the highest value that a training image gave.`;
   const weak = stable === false ? " It falls apart when it is shifted a little, so it shows little of what the channel looks for." : "";
   return [
     h("h4", {}, "An image made to excite it"),
-    h("div", { class: "row" }, h("img", { class: "made", src: image, alt: "Made by gradient ascent, not a photograph" }), h("p", { class: "soft small" }, `Made by gradient ascent. It reaches ${percent(share)} of the highest value that a training image gave.${weak}`)),
+    h("div", { class: "row" }, h("img", { class: "made", src: image, alt: "Made by gradient ascent, not a photograph" }), h("p", { class: "soft small" }, `Made by gradient ascent. ${reach}${weak}`)),
   ];
 }

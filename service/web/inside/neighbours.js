@@ -5,7 +5,7 @@ import { problem } from "../lib/problem.js";
 import { examples } from "./features.js";
 
 export async function neighbours(root, subject, { stored, cannot }) {
-  const missing = !stored?.includes("neighbours");
+  const missing = !stored?.neighbours;
   root.hidden = missing && !cannot?.neighbours;
   const body = h("div", { "aria-busy": "true" });
   replace(

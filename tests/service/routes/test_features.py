@@ -105,6 +105,18 @@ def test_an_activation_shows_what_its_convolution_responds_to(server: Server) ->
     assert of_relu == of_conv
 
 
+def test_the_layers_tell_what_can_be_asked_for(server: Server) -> None:
+    kept, bare = (server.client.get(f"/models/{name}/layers").json() for name in ("kept", "bare"))
+    for layer in kept["layers"]:
+        reply = server.client.get(f"/models/kept/features?layer={layer['layer']}&channel=0")
+        assert (reply.status_code == 200) == (layer["layer"] in kept["stored"]["features"]), layer["layer"]
+    assert kept["stored"]["neighbours"]
+    assert not {"features", "neighbours"} & set(kept["cannot"])
+    assert bare["stored"] == {"features": [], "neighbours": False}
+    refused = server.client.get("/models/bare/features?layer=conv1&channel=0").json()["error"]["message"]
+    assert bare["cannot"]["features"] == bare["cannot"]["neighbours"] == refused
+
+
 def test_training_images_are_private_unless_they_were_kept(server: Server, images: Pixels) -> None:
     found = server.client.get("/models/private/features?layer=conv1&channel=0").json()
     assert all(one["thumbnail"] is None for one in (*found["strongest"], *found["weakest"]))
