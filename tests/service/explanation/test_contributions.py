@@ -75,15 +75,22 @@ def test_a_head_that_is_not_linear_is_refused(tmp_path: Path) -> None:
         Head(Form(slow_bundle(tmp_path, seconds=0.01).model, COLOURS))
 
 
-def test_a_hidden_layer_is_explained_at_its_output() -> None:
+def test_a_hidden_layer_is_explained_at_its_output(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    some = rng.normal(0, 1, (48, 5)).astype(np.float32)
+    hidden, last, bias = (rng.normal(0, 0.1, shape).astype(np.float32) for shape in ((48, 5), (5, 3), (3,)))
     nodes: list[graphs.NodeSpec] = [
         ("Flatten", ["images"], "a", {}),
-        ("Gemm", ["a", some], "b", {}),
+        ("Gemm", ["a", hidden], "b", {}),
         ("Relu", ["b"], "c", {}),
-        ("Gemm", ["c", some[:5, :3], some[0, :3]], "logits", {}),
+        ("Gemm", ["c", last, bias], "logits", {}),
         ("Softmax", ["logits"], "probabilities", {}),
     ]
-    graph = graphs.graph((4, 4, 3), nodes, "probabilities")
-    assert graph.producers["c"].operator == "Relu"
+    path = tmp_path / "model.onnx"
+    path.write_bytes(graphs.proto((4, 4, 3), nodes, "probabilities").SerializeToString())
+    form = Form(path, COLOURS)
+    image = rng.integers(0, 256, (1, 4, 4, 3))
+    found = Head(form).contributions(image.astype(np.uint8), Question(2))
+    values = np.maximum(image.reshape(1, 48).astype(np.float32) @ hidden, 0)[0]
+    assert (found.layer, found.pooling) == ("relu1", "none")
+    np.testing.assert_allclose(found.by_channel, values * last[:, 2], rtol=1e-3, atol=1e-4)
+    assert found.bias == pytest.approx(bias[2], abs=1e-5)
