@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,8 +17,8 @@ def serve() -> Iterator[Callable[..., Server]]:
     """Starts servers that are ended with the session, if a test has not ended them."""
     started: list[Server] = []
 
-    def begin(*flags: str, **environment: str) -> Server:
-        started.append(start(*flags, **environment))
+    def begin(*flags: str, wrapper: Sequence[str] = (), **environment: str) -> Server:
+        started.append(start(*flags, wrapper=wrapper, **environment))
         return started[-1]
 
     yield begin

@@ -11,7 +11,7 @@ import gzip
 import io
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,8 @@ from PIL import Image
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 BOUNDARY = "kernelscope-boundary"
+_PIXEL = "iVBORw0KGgo"
+"""How the base64 of a PNG begins, and so the images in the document's examples."""
 TOKENS = (
     b"\0",
     b"\xff",
@@ -160,29 +162,41 @@ class Bodies:
         reaches = rng.choice(("model", "decoder", "decoder"))
         return self._binary(path, kind, reaches)
 
+    def carrying(self, image: bytes) -> list[Body]:
+        """The same image to every operation, in each form that it takes."""
+        bodies = []
+        for path, kind, schema in self._operations:
+            if kind == "application/json":
+                content = [json.dumps(_filled(example, lambda: image)).encode() for example in _examples(schema)]
+                bodies += [Body(path, one, {"content-type": kind}) for one in content]
+            elif kind == "multipart/form-data":
+                bodies.append(Body(path, _form([image]), {"content-type": f"{kind}; boundary={BOUNDARY}"}))
+            else:
+                bodies.append(Body(path, image, self._headers(path, kind)))
+        return bodies
+
+    def _headers(self, path: str, kind: str) -> dict[str, str]:
+        headers = {"content-type": "image/png" if kind == "image/*" else kind}
+        return headers | ({"inference-header-content-length": "0"} if path.endswith("/infer") else {})
+
     def _binary(self, path: str, kind: str, reaches: str) -> Body:
         image = self._image(reaches)
-        headers = {"content-type": "image/png" if kind == "image/*" else kind}
-        if path.endswith("/infer"):
-            headers["inference-header-content-length"] = "0"
-            if reaches == "model":
-                image = self._rng.randbytes(self._size[0] * self._size[1] * 3)
-        return Body(path, image, headers, reaches)
+        if path.endswith("/infer") and reaches == "model":
+            image = self._rng.randbytes(self._size[0] * self._size[1] * 3)
+        return Body(path, image, self._headers(path, kind), reaches)
 
     def _form(self, path: str) -> Body:
         rng = self._rng
         reaches = rng.choice(("model", "decoder", "parser"))
-        part = b'--%b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n%b\r\n'
-        boundary = BOUNDARY.encode()
         files = [self._image(reaches) for _ in range(rng.randrange(1, 4) if path.endswith("batch") else 1)]
-        content = b"".join(part % (boundary, image) for image in files) + b"--" + boundary + b"--\r\n"
+        content = _form(files)
         if reaches == "parser":
             content = mutate_bytes(rng, content)
         return Body(path, content, {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}, reaches)
 
     def _json(self, path: str, schema: dict[str, Any]) -> Body:
         rng = self._rng
-        example = self._filled(rng.choice(_examples(schema) or [{}]))
+        example = _filled(rng.choice(_examples(schema) or [{}]), lambda: self._image(rng.choice(("model", "decoder"))))
         reaches = rng.choice(("model", "parser", "parser"))
         if reaches == "parser":
             example = mutate_json(rng, example)
@@ -194,25 +208,28 @@ class Bodies:
             headers["content-encoding"], content = "gzip", gzip.compress(content)
         return Body(path, content, headers, reaches)
 
-    def _filled(self, example: Any) -> Any:
-        """An example with images of our own in place of its one pixel."""
-        pixel = "iVBORw0KGgo"
-        if isinstance(example, dict):
-            return {key: self._filled(value) for key, value in example.items()}
-        if isinstance(example, list):
-            return [self._filled(value) for value in example]
-        if isinstance(example, str) and example.startswith(pixel):
-            return base64.b64encode(self._image(self._rng.choice(("model", "decoder")))).decode()
-        return example
-
     def _image(self, reaches: str) -> bytes:
         image = encoded(self._rng)
         # the first bytes tell the format: what is behind them reaches the format's own decoder
         return mutate_bytes(self._rng, image, keep=12) if reaches == "decoder" else image
 
 
+def _filled(example: Any, image: Callable[[], bytes]) -> Any:
+    """An example with images of our own in place of its one pixel."""
+    if isinstance(example, dict):
+        return {key: _filled(value, image) for key, value in example.items()}
+    if isinstance(example, list):
+        return [_filled(value, image) for value in example]
+    if isinstance(example, str) and example.startswith(_PIXEL):
+        return base64.b64encode(image()).decode()
+    return example
+
+
+def _form(files: Sequence[bytes]) -> bytes:
+    boundary = BOUNDARY.encode()
+    part = b'--%b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n%b\r\n'
+    return b"".join(part % (boundary, file) for file in files) + b"--" + boundary + b"--\r\n"
+
+
 def _examples(schema: dict[str, Any]) -> list[Any]:
     return [example for part in (schema, *schema.get("anyOf", ())) for example in part.get("examples", ())]
-
-
-Make = Callable[[], Body]

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,15 +51,28 @@ def command(*words: str) -> list[str]:
     return [sys.executable, "-W", "error", "-m", "kernelscope", *words]
 
 
-def start(*flags: str, **environment: str) -> Server:
-    """Start a server on a free port, and wait for the line that says where it listens."""
+def start(*flags: str, wrapper: Sequence[str] = (), **environment: str) -> Server:
+    """Start a server on a free port, and wait for the line that says where it listens.
+
+    Args:
+        flags, environment: of the server.
+        wrapper: a command that runs the command which follows it.
+
+    KERNELSCOPE_TRUST_CHECKOUT names another checkout whose server it is, to compare with.
+    """
+    checkout = os.environ.get("KERNELSCOPE_TRUST_CHECKOUT", str(ROOT))
     process = subprocess.Popen(
-        command("serve", "--port", "0", *flags),
+        [*wrapper, *command("serve", "--port", "0", *flags)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        cwd=ROOT,
-        env={"KERNELSCOPE_WORKERS": "1", **os.environ, **environment},  # one process starts in half the time of two
+        cwd=checkout,
+        env={
+            "KERNELSCOPE_WORKERS": "1",  # one process starts in half the time of two
+            **os.environ,
+            "PYTHONPATH": checkout,
+            **environment,
+        },
     )
     lines: list[str] = []
     said: queue.Queue[str] = queue.Queue()
