@@ -15,7 +15,8 @@ from typing import Final
 
 from contract.errors import BundleError
 from service.inference.loaded_model import LoadedModel, Stats
-from service.inference.registry import GroupState, Registry
+from service.inference.model_state import GroupState
+from service.inference.registry import Registry
 from service.lifecycle import Lifecycle, Phase
 from service.observability.metrics import Families, Metrics, ModelInfo
 from service.worker_link import WorkerLink

@@ -11,69 +11,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeVar
 
 from contract import repository
 from contract.bundle import MODEL, Bundle
 from contract.errors import BundleError, BundleNotFound, KernelscopeError, UsageError
-from contract.repository import Fingerprint, Listing
+from contract.repository import Fingerprint
 from service.inference.loaded_model import LoadedModel, load
+from service.inference.model_state import GroupState, ModelState, VersionStatus
+from service.inference.models_folder import SCAN_SECONDS, ModelsFolder
 from service.inference.refusal import Refusal
 from service.observability.metrics import Metrics
 from service.settings import Settings
 
 log = logging.getLogger("kernelscope")
-
-VersionState = Literal["ready", "refused", "available"]
-
-SCAN_SECONDS: Final = 10.0
-"""How long a call waits for the repository to be listed; a network file system may never answer."""
-
-_REFRESH_SECONDS: Final = 1.0
-"""How long a call that only tells what there is waits for the repository."""
-
-_Value = TypeVar("_Value")
-
-
-class Unavailable(KernelscopeError):
-    """The repository did not answer in time; what is loaded goes on serving."""
-
-
-@dataclass(frozen=True)
-class VersionStatus:
-    """A version in the repository, or loaded: whether it answers requests, and if it was refused, why."""
-
-    version: int
-    state: VersionState
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class ModelState:
-    """What one process knows of a model that another one has to do the same with.
-
-    Attributes:
-        pinned: the version that was asked for; None for the settings' policy.
-        unloaded: whether it was asked to serve no more.
-        digests: of each version that answers requests, the SHA-256 of what was loaded.
-        refused: versions that cannot be served.
-    """
-
-    pinned: int | None = None
-    unloaded: bool = False
-    digests: Mapping[int, str] = field(default_factory=dict)
-    refused: Mapping[int, Refusal] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class GroupState:
-    """What the worker group serves: the name of the default model, and the state of each model."""
-
-    default: str
-    models: Mapping[str, ModelState]
 
 
 @dataclass
@@ -111,11 +63,9 @@ class Registry:
         self._fatal = dict(fatal or {})
         for (name, version), refusal in self._fatal.items():
             self._model(name).refused[version] = refusal
-        self._listing = Listing({}, {})
         self._default = ""
         self._changing = asyncio.Lock()
-        self._refreshing: asyncio.Task[None] | None = None
-        self._disk = ThreadPoolExecutor(1, thread_name_prefix="models")
+        self._folder = ModelsFolder(settings.models)
 
     # --- asking
 
@@ -154,12 +104,12 @@ class Registry:
 
     def names(self) -> list[str]:
         """Every model in the repository, as it was listed last, or loaded."""
-        return sorted({*self._listing.versions, *(name for name, model in self._models.items() if model.loaded)})
+        return sorted({*self._folder.models, *(name for name, model in self._models.items() if model.loaded)})
 
     def versions(self, name: str) -> list[VersionStatus]:
         """Every version of a model in the repository or loaded, oldest first. Raises `BundleNotFound`."""
         model = self._models.get(name, _Model())
-        numbers = sorted({*model.loaded, *self._listing.versions.get(name, ())})
+        numbers = sorted({*model.loaded, *self._folder.models.get(name, ())})
         if not numbers:
             names = ", ".join(self.names()) or "none"
             raise BundleNotFound(f"there is no model {name!r} (models here: {names})")
@@ -171,12 +121,12 @@ class Registry:
             (name, VersionStatus(number, "refused", model.refused[number].reason))
             for name, model in sorted(self._models.items())
             for number in sorted(model.refused)
-            if number in self._listing.versions.get(name, ())
+            if number in self._folder.models.get(name, ())
         ]
 
     def ignored(self) -> Mapping[str, str]:
         """What in the repository does not count as a model or a version, by its path, and why."""
-        return self._listing.ignored
+        return self._folder.ignored
 
     def state(self) -> GroupState:
         """What this process serves, for another one to do the same."""
@@ -192,16 +142,8 @@ class Registry:
         return GroupState(self._default, states)
 
     async def refresh(self) -> None:
-        """List the repository anew, for what `names`, `versions` and `ignored` tell; nothing is loaded.
-
-        Where the repository does not answer soon, or cannot be listed, they go on telling what was there before.
-        """
-        if self._refreshing is None or self._refreshing.done():
-            self._refreshing = asyncio.create_task(self._scan(None))
-        done, _ = await asyncio.wait({self._refreshing}, timeout=_REFRESH_SECONDS)
-        for task in done:
-            if isinstance(error := task.exception(), KernelscopeError):
-                log.warning("%s", error)
+        """See what is in the folder now, for what `names`, `versions` and `ignored` tell; nothing is loaded."""
+        await self._folder.refresh()
 
     # --- changing
 
@@ -213,11 +155,11 @@ class Registry:
             UsageError: the default model is not there.
         """
         settings = self._settings
-        await self._scan(None)
-        names = list(self._listing.versions)
+        await self._folder.scan()
+        names = list(self._folder.models)
         if not names:
             raise BundleNotFound(
-                f"{settings.models} holds no model: expected <name>/<version>/{MODEL}; {self._listing.why_empty()}"
+                f"{settings.models} holds no model: expected <name>/<version>/{MODEL}; {self._folder.why_empty()}"
             )
         if settings.model and settings.model not in names:
             raise UsageError(
@@ -245,7 +187,7 @@ class Registry:
         """
         async with self._changing:
             before = self.state()
-            await self._scan()
+            await self._folder.scan(SCAN_SECONDS)
             for name in self.names():
                 if retry:
                     self._model(name).refused.clear()
@@ -261,8 +203,8 @@ class Registry:
             Unavailable: the repository did not answer in time.
         """
         async with self._changing:
-            await self._scan()
-            self._find(name, version)
+            await self._folder.scan(SCAN_SECONDS)
+            self._folder.check(name, version)
             model = self._model(name)
             before = model.pinned, model.unloaded
             model.refused.clear()
@@ -291,7 +233,7 @@ class Registry:
         """
         failed: list[tuple[str, int]] = []
         async with self._changing:
-            await self._scan()
+            await self._folder.scan(SCAN_SECONDS)
             self._default = group.default
             for name, theirs in group.models.items():
                 model = self._model(name)
@@ -321,7 +263,7 @@ class Registry:
         """Let go of every model; runs under way end first."""
         for loaded in self.all():
             loaded.batcher.close()
-        self._disk.shutdown(wait=False, cancel_futures=True)
+        self._folder.close()
 
     # --- how
 
@@ -335,31 +277,9 @@ class Registry:
             return VersionStatus(number, "refused", model.refused[number].reason)
         return VersionStatus(number, "available")
 
-    async def _scan(self, seconds: float | None = SCAN_SECONDS) -> None:
-        self._listing = await self._on_disk(lambda: repository.scan(self._settings.models), seconds)
-
-    async def _on_disk(self, read: Callable[[], _Value], seconds: float | None = None) -> _Value:
-        """What `read` returns, called on the thread that may wait for a disk."""
-        task = asyncio.get_running_loop().run_in_executor(self._disk, read)
-        try:
-            return await asyncio.wait_for(asyncio.shield(task), seconds)
-        except TimeoutError:
-            raise Unavailable(
-                f"{self._settings.models} did not answer within {seconds:g} s; what is loaded goes on serving"
-            ) from None
-
-    def _find(self, name: str, version: int | None) -> None:
-        there = self._listing.versions.get(name, {})
-        if not there:
-            names = ", ".join(self._listing.versions) or "none"
-            raise BundleNotFound(f"there is no model {name!r} in {self._settings.models} (models there: {names})")
-        if version is not None and version not in there:
-            numbers = ", ".join(map(str, there))
-            raise BundleNotFound(f"model {name!r} has no version {version} (versions there: {numbers})")
-
     def _wanted(self, name: str) -> list[int]:
         """The versions that the policy names, whether they can be served or not, newest first."""
-        there = sorted(self._listing.versions.get(name, ()), reverse=True)
+        there = sorted(self._folder.models.get(name, ()), reverse=True)
         policy = str(self._model(name).pinned or self._settings.versions)
         return there if policy in ("latest", "all") else [number for number in there if str(number) == policy]
 
@@ -377,16 +297,16 @@ class Registry:
         refusal = self._model(name).refused.get(number)
         if refusal is None:
             return False
-        return refusal.fingerprint is None or refusal.fingerprint == self._listing.versions[name].get(number)
+        return refusal.fingerprint is None or refusal.fingerprint == self._folder.fingerprint(name, number)
 
     def _is_fatal(self, name: str, number: int) -> bool:
         refusal = self._fatal.get((name, number))
-        there = self._listing.versions.get(name, {}).get(number)
+        there = self._folder.fingerprint(name, number)
         return refusal is not None and refusal.fingerprint in (None, there)
 
     def _changed(self, name: str, number: int) -> bool:
         """Whether a loaded version's files are others now than when it was loaded."""
-        return self._model(name).loaded[number].fingerprint != self._listing.versions.get(name, {}).get(number)
+        return self._model(name).loaded[number].fingerprint != self._folder.fingerprint(name, number)
 
     def _next(self, name: str) -> int | None:
         """The next version to load, if there is one."""
@@ -412,13 +332,13 @@ class Registry:
         self, name: str, number: int, trial: Callable[[Bundle], Awaitable[None]] | None, digest: str | None = None
     ) -> KernelscopeError | None:
         """Load a version and let it answer, or refuse it; returns why it was refused."""
-        fingerprint = self._listing.versions.get(name, {}).get(number)
+        fingerprint = self._folder.fingerprint(name, number)
         try:
-            bundle = await self._on_disk(lambda: repository.find(self._settings.models, name, number))
+            bundle = await self._folder.find(name, number)
             self._check_size(bundle, name)
             if trial:
                 await trial(bundle)
-            loaded = await self._on_disk(lambda: self._load(bundle, fingerprint))
+            loaded = await self._folder.run(lambda: self._load(bundle, fingerprint))
             if digest not in (None, loaded.digest):
                 loaded.batcher.close()
                 raise BundleError(f"{bundle.folder} has changed since the other processes loaded it")
@@ -468,5 +388,5 @@ class Registry:
             model = self._model(name)
             if model.refused:
                 return model.refused[max(model.refused)].reason
-        versions = ", ".join(map(str, self._listing.versions[names[0]]))
+        versions = ", ".join(map(str, self._folder.models[names[0]]))
         return f"model {names[0]!r} has no version {self._settings.versions} (versions there: {versions})"

@@ -20,7 +20,7 @@ from contract.version import VERSION
 from service.http import auth, body, json_limits
 from service.http.deadline import deadline, infer
 from service.http.json_reply import JsonReply
-from service.inference.registry import VersionState as State
+from service.inference.model_state import VersionState as State
 from service.routes.open_inference_codec import HEADER, parameters, read, reply
 from service.routes.tensors import (
     decoded,

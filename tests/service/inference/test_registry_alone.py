@@ -11,9 +11,10 @@ import pytest
 
 from contract import repository
 from contract.repository import Listing
-from service.inference import registry
+from service.inference import models_folder, registry
+from service.inference.models_folder import Unavailable
 from service.inference.refusal import Refusal
-from service.inference.registry import Registry, Unavailable
+from service.inference.registry import Registry
 from service.observability.metrics import Metrics
 from service.settings import Settings, settled
 from tests.support.models import ROTATED, colour_bundle, publish
@@ -44,7 +45,7 @@ def test_a_disk_that_does_not_answer_holds_up_no_answer(root: Path, monkeypatch:
         await alone.start()
         monkeypatch.setattr(repository, "scan", hang)
         monkeypatch.setattr(registry, "SCAN_SECONDS", 0.2)
-        monkeypatch.setattr(registry, "_REFRESH_SECONDS", 0.2)
+        monkeypatch.setattr(models_folder, "REFRESH_SECONDS", 0.2)
         with pytest.raises(Unavailable, match="did not answer within"):
             await alone.load("colours")
         with pytest.raises(Unavailable, match="did not answer within"):
