@@ -69,7 +69,7 @@ def create_state(
     )
     lifecycle.is_overloaded = lambda: decoder.is_saturated
     group = WorkerGroup(link, lifecycle, registry, instruments)
-    explainer = Explainer(settings.explain_memory)
+    explainer = Explainer(settings.explain_memory // 2**20)
     return AppState(settings, instruments, lifecycle, registry, decoder, shares, group, explainer)
 
 

@@ -61,7 +61,9 @@ class Settings(BaseSettings):
     max_body: int = Field(16 * 2**20, ge=1024, description="bytes of a request's body")
     max_pixels: int = Field(preprocessing.MAX_PIXELS, ge=1, description="width times height of an image")
     explain_memory: int = Field(
-        1024, ge=256, description="megabytes that the process which explains answers may take; it starts when asked"
+        2**30,
+        ge=256 * 2**20,
+        description="bytes of memory that the process which explains answers may take; it starts when asked",
     )
     image_memory: int = Field(
         0,

@@ -344,7 +344,7 @@ def test_it_ends_with_the_server(serve: Callable[..., Server]) -> None:
 
 
 def test_its_memory_has_a_bound(serve: Callable[..., Server]) -> None:
-    server = serve("--models", str(ROOT / "models"), KERNELSCOPE_EXPLAIN_MEMORY="256", KERNELSCOPE_VERSIONS="all")
+    server = serve("--models", str(ROOT / "models"), KERNELSCOPE_EXPLAIN_MEMORY=str(256 * 2**20), KERNELSCOPE_VERSIONS="all")
     for _ in range(3):
         reply = post(server, "/explain", version=1, method="integrated_gradients")
         assert reply.status_code in (200, 503), reply.text
