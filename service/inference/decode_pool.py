@@ -23,6 +23,12 @@ _CHUNK: Final = 2**18
 _END_SECONDS: Final = 5.0
 """Until a decode server that does not end by itself is ended."""
 _ERRORS: Final = {kind.code: kind for kind in ImageError.__subclasses__()}
+_START: Final = f"""
+import os, sys
+os.nice({decode_server.NICENESS})  # before the imports, which take longer than most images
+from {decode_server.__name__} import main
+main(int(sys.argv[1]))
+"""
 _ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
@@ -101,7 +107,7 @@ class DecodePool:
         control.setblocking(False)
         with theirs:
             self._server = subprocess.Popen(
-                [sys.executable, "-m", decode_server.__name__, str(theirs.fileno())],
+                [sys.executable, "-c", _START, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -24,7 +24,6 @@ import select
 import signal
 import socket
 import struct
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -47,8 +46,8 @@ STATUS: Final = struct.Struct("<4si")
 ENDED: Final = b"exit"
 
 _HEAD: Final = struct.Struct("<ddqqIIBq")
-_NICENESS: Final = 10
-"""Requests that need no process of their own go first where cores are scarce."""
+NICENESS: Final = 10
+"""At which it is started: requests that need no process of their own go first where cores are scarce."""
 _FIRST_TO_BE_KILLED: Final = "1000"
 """Linux' `oom_score_adj`: where memory runs out, the kernel ends a decoder and not a process that serves."""
 _SLACK: Final = 16 * 2**20
@@ -213,7 +212,6 @@ def main(control: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # the process that serves decides when this one ends
         signal.signal(number, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.nice(_NICENESS)
     with contextlib.suppress(OSError):  # not allowed: then the kernel chooses
         Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_BE_KILLED)
     Image.init()  # every format's module, here and not in each fork
@@ -221,7 +219,3 @@ def main(control: int) -> None:
     gc.freeze()  # forks share what is not written to
     with socket.socket(fileno=control) as connection:
         _Server(connection).run()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))
