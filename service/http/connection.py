@@ -196,6 +196,8 @@ class Connection(HttpToolsProtocol):
             self.limits.waiting.pop(self, None)
             self.cycle.waiting_for_100_continue = False  # there is nothing to continue with
             super().on_message_complete()
+            if not self.pipeline:
+                self.flow.resume_reading()  # a large body paused it, and a client that leaves is noticed by reading
             return
         keep = self.parser.should_keep_alive()
         self._timer.cancel()
