@@ -231,6 +231,7 @@ class Cost:
         images_per_second: in batches of 64 on all cores.
         speed_over_float32: how many times as fast as the float32 form.
         validation_accuracy_over_float32: validation accuracy minus that of the float32 form.
+        agreement_with_float32: fraction of validation and training images that have the same class in float32.
         layers: the network, layer by layer.
     """
 
@@ -245,6 +246,7 @@ class Cost:
     images_per_second: Count | None = None
     speed_over_float32: Amount | None = None
     validation_accuracy_over_float32: float | None = None
+    agreement_with_float32: Share | None = None
     layers: tuple[Layer, ...] = ()
 
 

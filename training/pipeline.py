@@ -22,7 +22,7 @@ from training.data import sources
 from training.data.announcement import announce
 from training.data.dataset import Dataset
 from training.evaluation import calibrate, ood
-from training.export import to_onnx
+from training.export import quantize, to_onnx
 from training.export.publish import publish
 from training.loop import checkpoint, trainer
 from training.loop.progress import counting
@@ -126,7 +126,13 @@ def run(options: PipelineOptions, console: Console) -> Bundle:
             f"{folder}: repeat the command with --resume to publish it"
         ) from None
     (folder / checkpoint.PUBLISHED).write_text(f"{bundle.folder}\n")
-    return bundle
+    if not recipe.makes_int8:
+        return bundle
+    try:
+        return quantize.publish_int8(bundle, dataset, options.output, console, other, command=options.command)
+    except (quantize.NotWorthIt, OSError) as error:
+        console.print(f"the float32 model stays the newest: {error}", highlight=False, markup=False, soft_wrap=True)
+        return bundle
 
 
 def _recipe(options: PipelineOptions, dataset: Dataset) -> tuple[Recipe, str]:

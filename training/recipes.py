@@ -52,6 +52,7 @@ class Recipe:
         averaging: slow weights that follow the fast ones and are kept at the end; None for none.
         scaling: how epochs and batch size follow the number of training images.
         precision: what layers compute in; None: what is fastest on the machine.
+        makes_int8: whether a training also publishes the int8 form, if it is worth it.
         validation_quality: JPEG quality at which validation images are evaluated once more; the best epoch is then
             chosen by the mean of both accuracies. 0: as they are only.
     """
@@ -68,6 +69,7 @@ class Recipe:
     averaging: type[optimisers.Averaging] | None = None
     scaling: Scaling = Scaling()
     precision: architectures.Precision | None = None
+    makes_int8: bool = False
     validation_quality: int = 0
 
     def form(self) -> str:
@@ -211,6 +213,7 @@ TRANSFER: Final = Recipe(
     batch_size=32,
     scaling=Scaling(images=2000, fewest_steps=60, most_steps=1000, steps_an_epoch=8, smallest_batch=16, most_epochs=3),
     precision="float32",  # depthwise convolutions take twice as long in bfloat16 on a CPU with AMX
+    makes_int8=True,
 )
 
 AUTO: Final = "auto"

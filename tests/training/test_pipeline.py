@@ -10,12 +10,12 @@ import pytest
 from rich.console import Console
 
 from contract import repository
-from contract.bundle import README
+from contract.bundle import README, read
 from contract.errors import KernelscopeError
 from tests.support.images import class_folder
 from tests.support.recipes import TINY
 from training import pipeline
-from training.export import to_onnx
+from training.export import quantize, to_onnx
 from training.loop import checkpoint, trainer
 
 
@@ -93,9 +93,17 @@ def test_photographs_get_a_pre_trained_network_by_default(tmp_path: Path, monkey
         command="kernelscope train",
     )
     output = io.StringIO()
+    monkeypatch.setattr(quantize, "LEAST_GAIN", 0.0)  # whatever else the machine does
+    monkeypatch.setattr(quantize, "LEAST_AGREEMENT", 0.5)  # flat colours are no photographs
     bundle = pipeline.run(options, Console(file=output, width=200))
     assert "recipe transfer: images of 64 pixels or larger are taken for photographs" in output.getvalue()
     assert (tmp_path / "runs" / "colours-transfer" / checkpoint.PUBLISHED).is_file()
+    assert repository.models(tmp_path / "models") == {"colours": [1, 2]}, output.getvalue()
+    assert bundle.version == 2
+    assert bundle.card.cost.dtype == "int8"
+    assert bundle.card.cost.agreement_with_float32 > 0.5  # type: ignore[operator]
+    assert bundle.card.unsure_below == read(tmp_path / "models" / "colours" / "1").card.unsure_below
+    bundle = read(tmp_path / "models" / "colours" / "1")
     card = bundle.card
     assert (card.height, card.width) == (160, 160)
     assert card.training.recipe == "transfer"

@@ -32,7 +32,6 @@ from contract.errors import KernelscopeError, UsageError
 from contract.preprocessing import Pixels
 from training.data import dataset as datasets
 from training.data.dataset import Dataset
-from training.data.split import Split
 from training.evaluation import compare, evaluate, ood
 from training.export import to_onnx
 from training.export.publish import publish
@@ -43,7 +42,12 @@ LARGEST_LOSS: Final = 0.002
 """The largest loss of validation accuracy, as a fraction, that is accepted."""
 LARGEST_TWIN: Final = 32 * 2**20
 """Bytes: a larger float32 model is not kept beside the int8 one."""
-LEAST_GAIN: Final = 2.0
+FEW_IMAGES: Final = 1000
+"""With fewer validation images, a difference of accuracy is chance: agreement decides instead."""
+LEAST_AGREEMENT: Final = 0.985
+"""The least fraction of images that both forms give the same class, if validation images are few."""
+_AGREEMENT_IMAGES: Final = 500
+LEAST_GAIN: Final = 1.5
 """The least speed, as a multiple of float32's, that is accepted."""
 _BATCH: Final = 64
 
@@ -54,20 +58,26 @@ class Form:
 
     Attributes:
         float32_convolutions: how many of the first convolutions stay in float32.
-        percentile: activations beyond it are clipped, because a few large ones would cost all others resolution.
+        percentile: activations beyond it are clipped, because a few large ones would cost all others resolution; None:
+            none are.
+        operators: kinds of nodes that compute in int8.
     """
 
-    float32_convolutions: int
-    percentile: float
+    float32_convolutions: int = 0
+    percentile: float | None = None
+    operators: tuple[str, ...] = ("Conv", "MaxPool", "MatMul", "Gemm")
 
 
-FORMS: Final = (Form(float32_convolutions=0, percentile=99.99), Form(float32_convolutions=1, percentile=99.999))
+FORMS: Final = (Form(percentile=99.99), Form(float32_convolutions=1, percentile=99.999))
 """The first form whose accuracy holds is published.
 
 The first convolution is the most sensitive: its whitening kernels take differences between neighbouring pixels, which
 rounded weights lose. Keeping it in float32 costs throughput in batches, so it is tried second; then less clipping is
-nearer to float32 (`docs/experiments/index.md`).
+nearer to float32 (`docs/results.md`).
 """
+_BOUNDED: Final = ("Conv", "MaxPool", "MatMul", "Gemm", "Clip", "GlobalAveragePool")
+DEPTHWISE_FORMS: Final = (Form(operators=_BOUNDED), Form(percentile=99.999, operators=_BOUNDED))
+"""The same for networks with depthwise convolutions: ReLU6 bounds their activations, so nothing needs to be clipped."""
 
 
 class NotWorthIt(KernelscopeError):
@@ -81,16 +91,22 @@ class Gain:
     Attributes:
         before: validation accuracy of float32.
         after: validation accuracy of int8.
+        images: how many validation images there are.
+        agreement: fraction of validation and training images that both give the same class.
         speed: how many times as fast int8 is.
     """
 
     before: float
     after: float
+    images: int
+    agreement: float
     speed: float
 
     @property
     def is_exact(self) -> bool:
-        """Whether the accuracy holds."""
+        """Whether the accuracy holds; if few images can tell, whether both forms agree."""
+        if self.images < FEW_IMAGES:
+            return self.agreement >= LEAST_AGREEMENT
         return self.before - self.after <= LARGEST_LOSS + 1e-9  # for rounding in floating point
 
 
@@ -119,6 +135,10 @@ def convert(bundle: Bundle, images: Pixels, form: Form = FORMS[0], *, seed: int 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):  # onnxruntime prints
         prepared, quantised = Path(folder, "prepared.onnx"), Path(folder, "int8.onnx")
         quant_pre_process(str(bundle.model), str(prepared), skip_symbolic_shape=True)
+        options: dict[str, Any] = {"TensorQuantOverrides": _eight_bits(onnx.load(prepared))}
+        method = CalibrationMethod.MinMax
+        if form.percentile is not None:
+            method, options["CalibPercentile"] = CalibrationMethod.Percentile, form.percentile
         quantize_static(
             str(prepared),
             str(quantised),
@@ -130,9 +150,9 @@ def convert(bundle: Bundle, images: Pixels, form: Form = FORMS[0], *, seed: int 
             # seven bits: on processors without VNNI, sums of eight-bit products overflow sixteen bits without an error.
             # The shipped model's accuracy fell from 93 to about 50 % there (tried with qemu-x86_64 -cpu Haswell)
             reduce_range=True,
-            calibrate_method=CalibrationMethod.Percentile,
-            extra_options={"CalibPercentile": form.percentile},
-            op_types_to_quantize=["Conv", "MaxPool", "MatMul", "Gemm"],
+            calibrate_method=method,
+            extra_options=options,
+            op_types_to_quantize=list(form.operators),
             nodes_to_exclude=convolutions[: form.float32_convolutions],
         )
         proto = onnx.load(quantised)
@@ -140,21 +160,53 @@ def convert(bundle: Bundle, images: Pixels, form: Form = FORMS[0], *, seed: int 
     return proto
 
 
-def measure(before: Bundle, accuracy: float, after: Bundle, validation: Split) -> Gain:
+def _eight_bits(proto: onnx.ModelProto) -> dict[str, list[dict[str, Any]]]:
+    """Give the kernels of depthwise convolutions all eight bits, as onnxruntime's `TensorQuantOverrides`.
+
+    They lose the most by rounding, and onnxruntime computes them in sixteen-bit products everywhere (MLAS,
+    `qdwconv_avx2.cpp`), which do not overflow.
+    """
+    wide = {"quant_type": QuantType.QInt8, "symmetric": True, "reduce_range": False, "axis": 0}
+    return {
+        node.input[1]: [dict(wide)]
+        for node in proto.graph.node
+        if node.op_type == "Conv" and any(field.name == "group" and field.i > 1 for field in node.attribute)
+    }
+
+
+def measure(before: Bundle, accuracy: float, after: Bundle, dataset: Dataset) -> Gain:
     """Score the int8 form, and time both in turns, on one thread, one image a run.
 
     Args:
         before: the float32 bundle.
         accuracy: its accuracy on the validation images.
         after: an int8 form of it.
-        validation: the validation images.
+        dataset: the data that it was trained on.
     """
-    after_accuracy = evaluate.evaluate(after, validation, "validation").accuracy
-    return Gain(accuracy, after_accuracy, compare.speed(before, after).ratio)
+    validation, train = dataset.validation.images, dataset.train.images
+    chosen = np.random.default_rng(1).permutation(len(train))[: max(0, _AGREEMENT_IMAGES - len(validation))]
+    answers = [
+        np.concatenate(
+            [evaluate.predict_logits(bundle, images) for images in (validation, train[chosen]) if len(images)]
+        )
+        for bundle in (before, after)
+    ]
+    return Gain(
+        before=accuracy,
+        after=evaluate.evaluate(after, dataset.validation, "validation").accuracy,
+        images=len(validation),
+        agreement=float(np.mean(answers[0].argmax(1) == answers[1].argmax(1))),
+        speed=compare.speed(before, after).ratio,
+    )
 
 
 def check(gain: Gain) -> None:
     """Raise `NotWorthIt` unless both accuracy and speed hold."""
+    if not gain.is_exact and gain.images < FEW_IMAGES:
+        raise NotWorthIt(
+            f"int8 and float32 give the same class to {gain.agreement:.2%} of the images; at least "
+            f"{LEAST_AGREEMENT:.1%} is required, so nothing was published"
+        )
     if not gain.is_exact:
         raise NotWorthIt(
             f"int8 loses {gain.before - gain.after:.2%} of validation accuracy "
@@ -200,6 +252,26 @@ def run(
     if not datasets.trained_on(card, dataset):
         raise UsageError(f"{source} is not what {bundle.folder} was trained on ({card.data.name}): give those data")
     other = ood.read_folder(ood_folder, dataset.size, card.resize_mode) if ood_folder else None
+    return publish_int8(bundle, dataset, output, console, other, command=command)
+
+
+def publish_int8(
+    bundle: Bundle, dataset: Dataset, output: Path, console: Console, other: Pixels | None = None, *, command: str
+) -> Bundle:
+    """Quantise a float32 bundle and publish the int8 form; see `run`.
+
+    Args:
+        bundle: a float32 bundle.
+        dataset: what it was trained on.
+        output: the repository to publish into.
+        console: where progress is shown.
+        other: out-of-distribution images for the rejection threshold, beside the synthetic ones.
+        command: the command line, for the card.
+
+    Raises:
+        NotWorthIt: the int8 form loses too much accuracy or gains too little speed.
+    """
+    card = bundle.card
     proto, form, gain = _best_form(bundle, dataset)
     check(gain)
     card = dataclasses.replace(
@@ -212,12 +284,14 @@ def run(
             float32_convolutions=form.float32_convolutions,
             speed_over_float32=round(gain.speed, 2),
             validation_accuracy_over_float32=round(gain.after - gain.before, 4),
+            agreement_with_float32=round(gain.agreement, 4),
         ),
     )
     float32 = bundle.model if bundle.model.stat().st_size <= LARGEST_TWIN else None
     quantised = publish(proto, card, dataset, output, console, other=other, float32=float32)
     console.print(
-        f"{gain.speed:.2f} times as fast, validation accuracy {gain.before:.2%} before, {gain.after:.2%} after"
+        f"int8: {gain.speed:.2f} times as fast, the same class on {gain.agreement:.2%} of the images, validation "
+        f"accuracy {gain.before:.2%} before, {gain.after:.2%} after"
         f"{'; the first convolution stays in float32' if form.float32_convolutions else ''}",
         highlight=False,
         soft_wrap=True,
@@ -226,13 +300,14 @@ def run(
 
 
 def _best_form(bundle: Bundle, dataset: Dataset) -> tuple[onnx.ModelProto, Form, Gain]:
-    """Return the first of `FORMS` whose accuracy holds, else the last one."""
+    """Return the first form whose accuracy holds, else the last one."""
     accuracy = evaluate.evaluate(bundle, dataset.validation, "validation").accuracy
+    forms = DEPTHWISE_FORMS if _eight_bits(onnx.load(bundle.model)) else FORMS
     with tempfile.TemporaryDirectory() as folder:
-        for form in FORMS:
+        for form in forms:
             proto = convert(bundle, dataset.train.images, form)
             draft = to_onnx.save_draft(proto, bundle.card, Path(folder))
-            gain = measure(bundle, accuracy, draft, dataset.validation)
+            gain = measure(bundle, accuracy, draft, dataset)
             if gain.is_exact:
                 break
     return proto, form, gain

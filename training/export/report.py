@@ -346,6 +346,11 @@ def _facts(data: Data, training: Training, cost: Cost) -> list[tuple[str, str]]:
             (cost, ("images_per_second",)),
         ),
         ("compared with float32", "{speed_over_float32} times as fast", (cost, ("speed_over_float32",))),
+        (
+            "same class as float32",
+            "{agreement_with_float32:.2%} of validation and training images",
+            (cost, ("agreement_with_float32",)),
+        ),
         ("Keras and onnxruntime", "differ by {parity:.0e} in probability at most", (cost, ("parity",))),
     ]
     known = [

@@ -12,18 +12,25 @@ from rich.console import Console
 
 from contract import repository
 from contract.bundle import INPUT, LOGITS, PROBABILITIES, Bundle
+from contract.card import Card
 from contract.errors import UsageError
 from tests.support.images import class_folder
-from tests.support.models import colour_bundle
 from tests.support.recipes import TINY
-from training import pipeline
+from training import backbones, pipeline
+from training.data import dataset as datasets
 from training.data.split import Split
 from training.evaluation import evaluate
 from training.export import quantize, to_onnx
 from training.loop import trainer
 from training.networks import architectures
+from training.networks.pretrained import Pretrained
 
 WIDE = dataclasses.replace(TINY, name="wide", network=architectures.Whitened((32, 128)), epochs=3)
+
+
+def gain(after: float, speed: float, *, images: int = 5000, agreement: float = 1.0) -> quantize.Gain:
+    """A gain over an accuracy of 90 %."""
+    return quantize.Gain(0.9, after, images, agreement, speed)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +80,7 @@ def test_the_first_convolution_stays_as_it_is_where_accuracy_wants_it(
     exact: Bundle, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     console = Console(file=io.StringIO())
-    gains = [quantize.Gain(0.9, 0.89, 3.0), quantize.Gain(0.9, 0.899, 2.9)]
+    gains = [gain(0.89, 3.0), gain(0.899, 2.9)]
     monkeypatch.setattr(quantize, "measure", lambda *_: gains.pop(0))
     version = quantize.run(exact, str(place / "colours"), tmp_path, console)
     assert version.card.cost.float32_convolutions == 1
@@ -91,7 +98,7 @@ def test_what_is_worth_it_is_published_and_what_is_not_is_not(
     exact: Bundle, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     console = Console(file=io.StringIO())
-    monkeypatch.setattr(quantize, "measure", lambda *_: quantize.Gain(0.9, 0.899, 2.5))
+    monkeypatch.setattr(quantize, "measure", lambda *_: gain(0.899, 2.5))
     command = "kernelscope quantize models/colours/1"
     version = quantize.run(exact, str(place / "colours"), place / "models", console, command=command)
     assert version.version == 2
@@ -104,8 +111,8 @@ def test_what_is_worth_it_is_published_and_what_is_not_is_not(
     assert version.card.cost.dtype == "int8"
     assert version.card.cost.float32_convolutions == 0
     assert version.card.cost.speed_over_float32 == 2.5
-    for gain, says in ((quantize.Gain(0.9, 0.89, 3.0), "loses 1.00%"), (quantize.Gain(0.9, 0.9, 1.4), "1.40 times")):
-        monkeypatch.setattr(quantize, "measure", lambda *_, gain=gain: gain)
+    for measured, says in ((gain(0.89, 3.0), "loses 1.00%"), (gain(0.9, 1.4), "1.40 times")):
+        monkeypatch.setattr(quantize, "measure", lambda *_, measured=measured: measured)
         with pytest.raises(quantize.NotWorthIt, match=says):
             quantize.run(exact, str(place / "colours"), place / "models", console)
     assert repository.models(place / "models") == {"colours": [1, 2]}
@@ -116,7 +123,7 @@ def test_what_is_worth_it_is_published_and_what_is_not_is_not(
 def test_the_float32_form_stays_beside_the_int8_one_unless_it_is_large(
     exact: Bundle, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quantize, "measure", lambda *_: quantize.Gain(0.9, 0.9, 3.0))
+    monkeypatch.setattr(quantize, "measure", lambda *_: gain(0.9, 3.0))
     int8 = quantize.run(exact, str(place / "colours"), tmp_path, Console(file=io.StringIO()))
     assert exact.float32 == exact.model
     assert int8.float32 == int8.folder / "float32.onnx"
@@ -149,10 +156,36 @@ def test_other_data_than_it_was_trained_on_are_refused(exact: Bundle, place: Pat
         quantize.run(exact, str(tmp_path / "other"), place / "models", Console(file=io.StringIO()))
 
 
-def test_the_gain_is_measured_side_by_side(tmp_path: Path) -> None:
-    bundle = colour_bundle(tmp_path)
-    images = np.zeros((4, 8, 8, 3), np.uint8)
-    images[..., 0] = 250
-    gain = quantize.measure(bundle, 0.75, bundle, Split(images, np.zeros(4, np.int64)))
-    assert (gain.before, gain.after) == (0.75, 1)
-    assert 0.3 < gain.speed < 3
+def test_where_few_images_can_tell_the_two_forms_must_agree() -> None:
+    quantize.check(gain(0.88, 2.0, images=50, agreement=0.985))  # one image of fifty is chance
+    with pytest.raises(quantize.NotWorthIt, match=r"the same class to 98.40% of the images; at least 98.5%"):
+        quantize.check(gain(0.9, 2.0, images=50, agreement=0.984))
+    quantize.check(gain(0.9, 2.0, agreement=0.9))  # five thousand tell by themselves
+
+
+def test_the_gain_is_measured_side_by_side(exact: Bundle, place: Path) -> None:
+    dataset = datasets.load_for(exact.card, str(place / "colours"))
+    measured = quantize.measure(exact, 0.75, exact, dataset)
+    assert measured.before == 0.75
+    assert measured.after == evaluate.evaluate(exact, dataset.validation, "validation").accuracy
+    assert measured.images == len(dataset.validation)
+    assert measured.agreement == 1
+    assert 0.3 < measured.speed < 3
+
+
+def test_depthwise_kernels_have_eight_bits_and_others_seven(tmp_path: Path) -> None:
+    model = Pretrained().build((32, 32), 3)
+    backbones.find("efficientnet-lite0").load(model)
+    card = Card(name="lite", labels=("a", "b", "c"), height=32, width=32)
+    float32 = to_onnx.save_draft(to_onnx.convert(model, 1.0), card, tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
+    proto = quantize.convert(float32, images, quantize.DEPTHWISE_FORMS[0])
+    weights = {
+        tensor.name: np.abs(onnx.numpy_helper.to_array(tensor).astype(int)) for tensor in proto.graph.initializer
+    }
+    kernels = [value for value in weights.values() if value.ndim == 4]
+    depthwise = [value for value in kernels if value.shape[1] == 1 and value.shape[-1] > 1]
+    assert len(kernels) == 49
+    assert len(depthwise) == 16
+    assert all(value.max() == 127 for value in depthwise)
+    assert max(value.max() for value in kernels if value.shape[1] > 1) <= 64
