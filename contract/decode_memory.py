@@ -64,7 +64,7 @@ def claimed(data: bytes) -> int:
     Args:
         data: the encoded image.
     """
-    if formats.identify(data[: formats.HEAD]) != "WEBP":
+    if not data.startswith(b"RIFF") or formats.identify(data[: formats.HEAD]) != "WEBP":  # most are not even this
         return 0
     width, height = _webp_size(data)
     return _FIXED + _COPIES * len(data) + int(width * height * (_CODEC["WEBP"] + 2 * _WHOLE))
