@@ -2,7 +2,7 @@
 
 All convolutions are in int8, or the first is in float32; activations are clipped beyond one percentile or another.
 
-    python -m benchmarks.integers models/cifar10/1 --data cifar10.zip
+    python -m benchmarks.integers out/cifar10/1 --data cifar10.zip
 
 The distance is the mean Kullback-Leibler divergence of the answers to training images, most of which set no ranges.
 Times are taken in turns, one image on one thread and batches of 64 on all cores.

@@ -202,7 +202,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=Path, required=True, help="bin folder of the peers' environment")
-    parser.add_argument("--bundle", type=Path, default=ROOT / "models" / "cifar10" / "2")
+    parser.add_argument("--bundle", type=Path, default=ROOT / "models" / "cifar10" / "3")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=6)
     parser.add_argument("--only", nargs="*", help="names of servers; all by default")

@@ -145,7 +145,7 @@ def load(source: str | os.PathLike[str] = "cifar10", *, version: int | None = No
     """Load a model.
 
     Args:
-        source: a bundle's folder (models/cifar10/2), a model's folder (models/cifar10: its newest version), or the name
+        source: a bundle's folder (models/cifar10/3), a model's folder (models/cifar10: its newest version), or the name
             of a model in the repository that `KERNELSCOPE_MODELS` names, else in the one that ships.
         version: which version of a model; the newest where None.
         threads: onnxruntime's threads for one run; 0 for as many as there are cores.

@@ -136,7 +136,7 @@ def evaluate() -> argparse.ArgumentParser:
         description="Score a bundle on labelled images, which are decoded and run as in service.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:
-  kernelscope evaluate models/cifar10/1 --data cifar10
+  kernelscope evaluate models/cifar10/3 --data cifar10 --corruptions
   kernelscope evaluate out/pets/2 --data pets/ --split validation --json""",
     )
     add = parser.add_argument
@@ -157,7 +157,7 @@ def compare() -> argparse.ArgumentParser:
         description="Compare two bundles on the same labelled images: accuracy, calibration, speed, size.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:
-  kernelscope compare models/cifar10/1 models/cifar10/2 --data cifar10
+  kernelscope compare models/cifar10/2 models/cifar10/3 --data cifar10
   kernelscope compare out/pets/1 out/pets/2 --data pets/ --json""",
     )
     add = parser.add_argument
@@ -174,7 +174,7 @@ def quantize() -> argparse.ArgumentParser:
         description="Convert a bundle to int8, and publish the result if it is twice as fast and about as accurate.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:
-  kernelscope quantize models/cifar10/1 --data cifar10
+  kernelscope quantize out/cifar10/1 --data cifar10
   kernelscope quantize out/pets/1 --data pets/ --output out""",
     )
     add = parser.add_argument
@@ -200,7 +200,7 @@ def features() -> argparse.ArgumentParser:
         "put beside the bundle, in inside/.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:
-  kernelscope features models/cifar10/1 --data cifar10
+  kernelscope features models/cifar10/3 --data cifar10
   kernelscope features out/pets/1 --data pets/ --keep-examples --minutes 30""",
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a folder models/<name>/<version>")

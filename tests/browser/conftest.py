@@ -1,7 +1,8 @@
-"""Fixtures of the tests in a browser: Chromium, a server of both versions of the shipped model, a tab."""
+"""Fixtures of the tests in a browser: Chromium, a server of both forms of the shipped model, a tab."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +12,8 @@ from playwright.sync_api import Browser, expect
 
 from tests.support import browser as chromium
 from tests.support.browser import Tab
-from tests.support.server import Server
+from tests.support.models import float32_bundle
+from tests.support.server import SHIPPED, Server
 
 Open = Callable[..., Tab]
 
@@ -33,9 +35,12 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def shipped(serve: Callable[..., Server]) -> Server:
-    """A server of every version of the model that ships."""
-    return serve("--versions", "all")
+def shipped(serve: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """A server of the model that ships, version 3, and of its float32 form, version 1."""
+    root = tmp_path_factory.mktemp("shipped")
+    float32_bundle(SHIPPED, root / "cifar10" / "1")
+    shutil.copytree(SHIPPED, root / "cifar10" / "3")
+    return serve("--models", str(root), "--versions", "all")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,15 +17,15 @@ from contract.bundle import CARD, read
 from tests.browser.conftest import Open
 from tests.support.browser import Tab
 from tests.support.images import image
-from tests.support.models import colour_bundle
+from tests.support.models import colour_bundle, float32_bundle
 from tests.support.planted import LABELS, planted_bundle, planted_images
-from tests.support.server import ROOT, Server
+from tests.support.server import ROOT, SHIPPED, Server
 from training.data.dataset import Dataset
 from training.data.split import Split
 from training.export import features
 
 CAT = (ROOT / "examples" / "images" / "cat.png").read_bytes()
-INT8, FLOAT = 2, 1
+INT8, FLOAT = 3, 1
 """The versions of the model that ships."""
 FIRST = "layer=conv1&channel=16"
 
@@ -254,7 +253,7 @@ def test_a_link_leads_to_the_same_value(open_tab: Open, shipped: Server) -> None
 def test_keys_change_method_and_layer(cat: Tab) -> None:
     cat.page.locator("#strength").focus()
     cat.page.keyboard.press("m")
-    expect(cat.page.locator("#method")).to_have_value("contributions")
+    expect(cat.page.locator("#method")).to_have_value("integrated_gradients")
     name = cat.page.locator(".layer-name")
     first = name.inner_text()
     cat.page.keyboard.press("]")
@@ -276,7 +275,7 @@ def test_two_models_are_asked_the_same(open_tab: Open, shipped: Server) -> None:
 def mixed(serve: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
     """A server of the shipped model and of another, of other classes, whose card holds next to nothing."""
     root = tmp_path_factory.mktemp("models")
-    shutil.copytree(ROOT / "models" / "cifar10" / "1", root / "cifar10" / "1")
+    float32_bundle(SHIPPED, root / "cifar10" / "1")
     colour_bundle(root)
     return serve("--models", str(root))
 

@@ -34,7 +34,7 @@ def hand(tab: Tab, kind: str, where: str = "main", content: bytes | None = None)
     tab.page.evaluate(DROP, [kind, "cat.png", text, where])
 
 
-def equals_api(tab: Tab, server: Server, path: Path, version: int = 2) -> None:
+def equals_api(tab: Tab, server: Server, path: Path, version: int = 3) -> None:
     """See that every probability on the page is the API's."""
     answer = server.client.post(f"/predict?top_k=10&version={version}", content=path.read_bytes()).json()
     expect(tab.page.locator(".verdict .label").first).to_have_text(answer["label"])
@@ -105,7 +105,7 @@ def test_two_models_answer_side_by_side(tab: Tab, shipped: Server) -> None:
     columns = tab.page.locator(".answer:not([aria-busy])")
     expect(columns).to_have_count(2)
     bird = (ROOT / "examples" / "images" / "bird.png").read_bytes()
-    for index, version in enumerate((2, 1)):
+    for index, version in enumerate((3, 1)):
         answer = shipped.client.post(f"/predict?version={version}", content=bird).json()
         figure = columns.nth(index).locator(".verdict .probability")
         expect(figure).to_have_attribute("data-value", str(answer["probability"]))

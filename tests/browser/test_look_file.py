@@ -36,11 +36,11 @@ def tab(browser: Browser, page_file: Path, request: pytest.FixtureRequest) -> It
 
 
 def test_the_answer_and_its_explanation_are_there(tab: Tab, shipped: Server) -> None:
-    answer = shipped.client.post("/predict?version=2", content=CAT.read_bytes()).json()
+    answer = shipped.client.post("/predict?version=3", content=CAT.read_bytes()).json()
     expect(tab.page.locator(".verdict .label")).to_have_text(answer["label"])
     assert tab.value(".verdict .probability") == answer["probability"]
     expect(tab.page.locator(".heat > figure canvas").first).to_be_visible()
-    told = shipped.client.post("/explain?version=2&method=contributions", content=CAT.read_bytes()).json()
+    told = shipped.client.post("/explain?version=3&method=contributions", content=CAT.read_bytes()).json()
     expect(tab.page.locator(".part[data-channel]")).to_have_count(len(told["contributions"]["channels"]))
     assert tab.value("[data-part='score']") == told["score"]
     assert tab.violations() == []

@@ -51,7 +51,7 @@ def test_a_folder_becomes_a_grid_and_a_csv(open_tab: Open, folder: Path, shipped
         if row["error"]:
             assert path.name == "broken.png"
             continue
-        answer = shipped.client.post("/predict?version=2", content=path.read_bytes()).json()
+        answer = shipped.client.post("/predict?version=3", content=path.read_bytes()).json()
         assert (row["label"], float(row["probability"])) == (answer["label"], answer["probability"])
         assert row["agrees"] == str(answer["label"] == path.parent.name).lower()
 
@@ -74,7 +74,7 @@ def test_a_folder_without_images_is_told(open_tab: Open, tmp_path: Path) -> None
 
 def test_the_card_is_shown(open_tab: Open, shipped: Server) -> None:
     tab = open_tab("#model")
-    card = shipped.client.get("/models/cifar10?version=2").json()["card"]
+    card = shipped.client.get("/models/cifar10?version=3").json()["card"]
     expect(tab.page.locator(".tile").first).to_contain_text(f"{card['accuracy']['accuracy']:.1%}".replace("%", " %"))
     cells = tab.page.locator(".confusion td.right").all_inner_texts()
     assert [int(one) for one in cells] == [row[i] for i, row in enumerate(card["accuracy"]["confusion"])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import timeit
 from pathlib import Path
@@ -54,6 +55,17 @@ def colour_bundle(root: Path, name: str = "colours", version: int = 1, **card: A
     (folder / bundle.MODEL).write_bytes(model.SerializeToString())
     (folder / bundle.CARD).write_text(Card(name=name, **fields).to_json())
     return bundle.read(folder)
+
+
+def float32_bundle(int8: Path, folder: Path) -> Path:
+    """A bundle of the float32 form that stands beside an int8 one; returns its folder."""
+    found = bundle.read(int8)
+    assert found.float32
+    folder.mkdir(parents=True)
+    shutil.copy(found.float32, folder / bundle.MODEL)
+    card = dataclasses.replace(found.card, cost=dataclasses.replace(found.card.cost, dtype="float32"))
+    (folder / bundle.CARD).write_text(card.to_json())
+    return folder
 
 
 def damaged_bundle(root: Path, name: str = "damaged") -> bundle.Bundle:

@@ -7,7 +7,8 @@ from contract import preprocessing
 from contract.preprocessing import Pixels
 from service.explanation.subject import Subject
 from tests.support.exported import recipe_bundle
-from tests.support.server import ROOT
+from tests.support.models import float32_bundle
+from tests.support.server import ROOT, SHIPPED
 from training.recipes import RECIPES
 
 
@@ -18,15 +19,15 @@ def recipe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="session")
-def shipped() -> Subject:
-    """The shipped float32 model."""
-    return Subject(ROOT / "models" / "cifar10" / "1")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """The shipped model's float32 form."""
+    return Subject(float32_bundle(SHIPPED, tmp_path_factory.mktemp("float32") / "cifar10" / "1"))
 
 
 @pytest.fixture(scope="session")
 def quantised() -> Subject:
     """The shipped int8 model."""
-    return Subject(ROOT / "models" / "cifar10" / "2")
+    return Subject(SHIPPED)
 
 
 @pytest.fixture(scope="session")

@@ -50,7 +50,7 @@ def test_what_cannot_dream_is_refused(shipped: Subject, cat: Pixels) -> None:
 
 def test_the_command_writes_a_png(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "dream.png"
-    words = ["dream", str(ROOT / "examples" / "cat.jpg"), "--version", "1", "--size", "48", "--steps", "2"]
+    words = ["dream", str(ROOT / "examples" / "cat.jpg"), "--version", "3", "--size", "48", "--steps", "2"]
     assert cli.main([*words, "--layer", "conv3", "--output", str(output)]) == 0
     assert capsys.readouterr().out == f"{output}\n"
     with Image.open(output) as written:

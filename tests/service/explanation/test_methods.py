@@ -153,7 +153,8 @@ def test_a_map_changes_as_weights_are_randomised_from_the_top(
         likenesses.append(float(np.mean([abs(rank_correlation(a, b)) for a, b in zip(before, after, strict=True)])))
     head, all_layers = likenesses
     assert head < 0.75
-    assert all_layers < 0.35
+    # independent maps of 3×3 values have 0.29 on average, with a standard error of 0.12 over three images
+    assert all_layers < 0.5
 
 
 def _place(proto: onnx.ModelProto, name: str) -> int:

@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from contract import bundle
-from tests.support.models import COLOURS, colour_bundle, slow_bundle
-from tests.support.server import ROOT, Server
+from tests.support.models import COLOURS, colour_bundle, float32_bundle, slow_bundle
+from tests.support.server import ROOT, SHIPPED, Server
 from tests.support.waiting import eventually
 
 CAT = (ROOT / "examples" / "cat.jpg").read_bytes()
@@ -30,12 +30,11 @@ PNG = {"Accept": "image/png"}
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped int8 model with the float32 one beside it, the same without, one of colours, and a slow one."""
-    root, shipped = tmp_path_factory.mktemp("models"), ROOT / "models" / "cifar10"
+    root = tmp_path_factory.mktemp("models")
     for name in ("cifar10", "alone"):
-        shutil.copytree(shipped / "2", root / name / "2")
-    (root / "alone" / "2" / bundle.FLOAT32).unlink(missing_ok=True)
-    shutil.copy(shipped / "1" / bundle.MODEL, root / "cifar10" / "2" / bundle.FLOAT32)
-    shutil.copytree(shipped / "1", root / "exact" / "1")
+        shutil.copytree(SHIPPED, root / name / "2")
+    (root / "alone" / "2" / bundle.FLOAT32).unlink()
+    float32_bundle(SHIPPED, root / "exact" / "1")
     colour_bundle(root)
     slow_bundle(root, seconds=0.2)
     return root
@@ -348,7 +347,7 @@ def test_its_memory_has_a_bound(serve: Callable[..., Server]) -> None:
         "--models", str(ROOT / "models"), KERNELSCOPE_EXPLAIN_MEMORY=str(256 * 2**20), KERNELSCOPE_VERSIONS="all"
     )
     for _ in range(3):
-        reply = post(server, "/explain", version=1, method="integrated_gradients")
+        reply = post(server, "/explain", version=3, method="integrated_gradients")
         assert reply.status_code in (200, 503), reply.text
     for process in explaining(server):
         status = Path(f"/proc/{process}/status").read_text()
