@@ -105,14 +105,14 @@ class Writer:
         shutil.rmtree(self._draft, ignore_errors=True)
         self._draft.mkdir()
 
-    def channels(self, layer: str, found: Channels) -> None:
+    def channels(self, layer: str, channels: Channels) -> None:
         """Write what a layer's channels respond to."""
         arrays: dict[str, Array] = {
             f"{kind}_{name}": value
             for kind in ("strongest", "weakest")
-            for name, value in asdict(getattr(found, kind)).items()
+            for name, value in asdict(getattr(channels, kind)).items()
         }
-        arrays |= {"synthetic": found.synthetic, "reached": found.reached, "stable": found.stable}
+        arrays |= {"synthetic": channels.synthetic, "reached": channels.reached, "stable": channels.stable}
         np.savez_compressed(self._draft / f"{layer}.npz", allow_pickle=False, **arrays)
 
     def embeddings(self, vectors: Floats, targets: npt.NDArray[np.int64], numbers: npt.NDArray[np.int64]) -> None:

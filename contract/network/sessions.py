@@ -29,9 +29,9 @@ def session(model: onnx.ModelProto | bytes, *, literal: bool = False, threads: i
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
-def run(of: onnxruntime.InferenceSession, outputs: Sequence[str], feeds: dict[str, Array]) -> list[Array]:
+def run(session: onnxruntime.InferenceSession, outputs: Sequence[str], feeds: dict[str, Array]) -> list[Array]:
     """Compute `outputs` and what they need, and nothing else."""
     options = onnxruntime.RunOptions()
     options.only_execute_path_to_fetches = True
-    found: list[Array] = of.run(list(outputs), feeds, options)
+    found: list[Array] = session.run(list(outputs), feeds, options)
     return found

@@ -66,11 +66,11 @@ def colours(values: Floats, scale: float, palette: Palette = "activations") -> P
     return np.asarray(np.rint(zero + (ends - zero) * np.abs(share)), np.uint8)
 
 
-def heat(found: HeatMap, image: Pixels, view: View) -> tuple[bytes, float]:
+def heat(heat_map: HeatMap, image: Pixels, view: View) -> tuple[bytes, float]:
     """A heat map as PNG, over the image in grey or alone, enlarged without smoothing.
 
     Args:
-        found: the map.
+        heat_map: the map.
         image: uint8 (H, W, 3), as the network sees it.
         view: `overlay` or `alone`.
 
@@ -78,7 +78,7 @@ def heat(found: HeatMap, image: Pixels, view: View) -> tuple[bytes, float]:
         The PNG, and the magnitude of a pixel that has the full colour.
     """
     height, width, _ = image.shape
-    values = found.pixels(height, width)
+    values = heat_map.pixels(height, width)
     scale = float(np.abs(values).max(initial=0.0))
     shown = colours(values, scale)
     if view == "overlay":

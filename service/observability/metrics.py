@@ -229,5 +229,5 @@ class _Processes(Collector):
         yield from sums.values()
 
 
-def _add(one: float, other: float) -> float:
-    return one + other
+def _add(left: float, right: float) -> float:
+    return left + right

@@ -134,9 +134,9 @@ def _content(datatype: Any, shape: list[int], data: Any, loaded: LoadedModel) ->
     return refuse(f"datatype is {str(datatype)[:40]!r}; send UINT8 pixels, or encoded images as BYTES")
 
 
-def parameters(of: dict[str, Any]) -> dict[str, Any]:
+def parameters(holder: dict[str, Any]) -> dict[str, Any]:
     """The object under `parameters`, empty where there is none. Raises `ApiError` for anything else."""
-    found = of.get("parameters")
+    found = holder.get("parameters")
     if found is None:
         return {}
     if not isinstance(found, dict):
@@ -149,9 +149,9 @@ def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _switch(of: dict[str, Any], name: str, *, usual: bool) -> bool:
+def _switch(holder: dict[str, Any], name: str, *, usual: bool) -> bool:
     """A parameter that is true or false; `usual` where it is left out."""
-    found = of.get(name)
+    found = holder.get(name)
     if found is not None and not isinstance(found, bool):
         refuse(f"{name} must be true or false")
     return usual if found is None else found

@@ -132,14 +132,14 @@ def read_images(body: bytes, loaded: LoadedModel, most: int) -> tuple[bool, list
     return row_wise, encoded, None if len(encoded) == len(given) else _pixels(given, loaded)
 
 
-def _encoded(one: Any) -> bytes | None:
+def _encoded(instance: Any) -> bytes | None:
     """The image in `{"b64": ...}` or `{"images": {"b64": ...}}`; None for pixels."""
-    if isinstance(one, dict) and set(one) == {bundle.INPUT}:
-        one = one[bundle.INPUT]
-    if isinstance(one, dict):
-        if set(one) != {"b64"} or not isinstance(one["b64"], str):
+    if isinstance(instance, dict) and set(instance) == {bundle.INPUT}:
+        instance = instance[bundle.INPUT]
+    if isinstance(instance, dict):
+        if set(instance) != {"b64"} or not isinstance(instance["b64"], str):
             refuse('an instance must be pixels, {"b64": "..."}, or {"images": ...} of either')
-        (data,) = from_base64([one["b64"]])
+        (data,) = from_base64([instance["b64"]])
         return data
     return None
 

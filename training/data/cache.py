@@ -146,5 +146,5 @@ def _contents(file_checksum: str) -> Path:
     return home() / f"{file_checksum[:32]}-contents-{FORMAT}.json"
 
 
-def _problems(found: list[dict[str, Any]]) -> tuple[Problem, ...]:
-    return tuple(Problem(one["kind"], one["message"], tuple(one["files"])) for one in found)
+def _problems(rows: list[dict[str, Any]]) -> tuple[Problem, ...]:
+    return tuple(Problem(one["kind"], one["message"], tuple(one["files"])) for one in rows)

@@ -58,12 +58,12 @@ def features(
     return found
 
 
-def _write(path: Any, found: npt.NDArray[np.float32]) -> None:
+def _write(path: Any, values: npt.NDArray[np.float32]) -> None:
     new = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with new.open("wb") as file:
-            np.save(file, found)
+            np.save(file, values)
         os.replace(new, path)
     except OSError:  # the cache only saves time: on a full or read-only disk they are computed again
         with suppress(OSError):

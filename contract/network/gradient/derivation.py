@@ -25,14 +25,14 @@ SEED: Final = "gradient/seed"
 _PARTS = (elementwise, linear, windows)  # importing them registers their rules
 
 
-def unsupported(graph: Graph, of: str, by: str) -> list[str]:
+def unsupported(graph: Graph, output: str, by: str) -> list[str]:
     """The operators between two tensors for which there is no rule, by name."""
-    path = graph.between(graph.input, [of])
+    path = graph.between(graph.input, [output])
     reached = _descendants(path, by)
     return sorted({node.operator for node in path.nodes if set(node.outputs) & reached and _rule(node) is None})
 
 
-def derive(graph: Graph, of: str, by: Sequence[str]) -> onnx.ModelProto:
+def derive(graph: Graph, output: str, by: Sequence[str]) -> onnx.ModelProto:
     """A model that computes a tensor `of` and, under the names `gradient_name` gives, its gradient by tensors `by`.
 
     Its inputs are the graph's and `SEED`; its outputs are `of`, `by` and the gradients.
@@ -40,15 +40,15 @@ def derive(graph: Graph, of: str, by: Sequence[str]) -> onnx.ModelProto:
     Raises:
         CannotExplain: an operator between them has no rule; the message names all such.
     """
-    part = graph.between(graph.input, [of])
+    part = graph.between(graph.input, [output])
     wanted = _descendants(part, *by)
-    if of not in wanted:
-        raise CannotExplain(f"{of!r} does not depend on {', '.join(map(repr, by))}")
+    if output not in wanted:
+        raise CannotExplain(f"{output!r} does not depend on {', '.join(map(repr, by))}")
     missing = sorted({node.operator for node in part.nodes if set(node.outputs) & wanted and _rule(node) is None})
     if missing:
         raise CannotExplain(f"there is no gradient of {', '.join(missing)}")
     tape = Tape(graph)
-    gathered: dict[str, list[str]] = {of: [SEED]}
+    gathered: dict[str, list[str]] = {output: [SEED]}
     for node in reversed(part.nodes):
         found = gathered.get(node.output)
         rule = _rule(node)
@@ -59,13 +59,13 @@ def derive(graph: Graph, of: str, by: Sequence[str]) -> onnx.ModelProto:
                 gathered.setdefault(node.inputs[place], []).append(gradient)
     for name in by:
         if name not in gathered:
-            raise CannotExplain(f"no gradient of {of!r} reaches {name!r}")
+            raise CannotExplain(f"no gradient of {output!r} reaches {name!r}")
         total = _sum(tape, gathered[name])
         tape.nodes.append(helper.make_node("Identity", [total], [gradient_name(name)]))
-    proto = part.to_proto([name for name in by if name != of])
+    proto = part.to_proto([name for name in by if name != output])
     proto.graph.node.extend(tape.nodes)
     proto.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in tape.constants.items())
-    proto.graph.input.append(helper.make_tensor_value_info(SEED, TensorProto.FLOAT, ["N", *graph.shapes[of][1:]]))
+    proto.graph.input.append(helper.make_tensor_value_info(SEED, TensorProto.FLOAT, ["N", *graph.shapes[output][1:]]))
     proto.graph.output.extend(onnx.ValueInfoProto(name=gradient_name(name)) for name in by)
     return proto
 
@@ -80,7 +80,7 @@ class Gradient:
 
     Args:
         graph: the forward pass.
-        of: the tensor that is differentiated.
+        output: the tensor that is differentiated.
         by: the tensors that it can be differentiated by.
         threads: onnxruntime's.
 
@@ -88,9 +88,9 @@ class Gradient:
         CannotExplain: as `derive` does.
     """
 
-    def __init__(self, graph: Graph, of: str, by: Sequence[str], *, threads: int = 1) -> None:
-        self.graph, self.of, self.by = graph, of, tuple(by)
-        self._session = sessions.session(derive(graph, of, by), threads=threads)
+    def __init__(self, graph: Graph, output: str, by: Sequence[str], *, threads: int = 1) -> None:
+        self.graph, self.of, self.by = graph, output, tuple(by)
+        self._session = sessions.session(derive(graph, output, by), threads=threads)
 
     def __call__(self, values: Array, weights: Array, *by: str) -> tuple[Floats, list[Floats], list[Floats]]:
         """Run forward and backward.
