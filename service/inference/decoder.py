@@ -118,7 +118,7 @@ class Decoder:
         since = next(iter(self._waiting.values()), None)
         return since is not None and time.perf_counter() - since > _SATURATED_SECONDS
 
-    async def one(self, data: bytes, of: Target, caller: Caller) -> Pixels:
+    async def one(self, data: bytes, target: Target, caller: Caller) -> Pixels:
         """One image, uint8 (1, H, W, 3).
 
         Raises:
@@ -127,13 +127,13 @@ class Decoder:
             DecoderLost: the process that decoded it was killed.
         """
         start = time.perf_counter()
-        pixels = self._at_once(data, of) if len(data) <= AT_ONCE_BYTES else None
+        pixels = self._at_once(data, target) if len(data) <= AT_ONCE_BYTES else None
         if pixels is None:
-            (pixels,) = await _together([self._elsewhere(data, of, caller)], caller)
+            (pixels,) = await _together([self._elsewhere(data, target, caller)], caller)
         tracing.record("decode", start, time.perf_counter(), bytes=len(data))
         return pixels[None]
 
-    async def several(self, images: Sequence[bytes], of: Target, caller: Caller) -> list[Pixels | ImageError]:
+    async def several(self, images: Sequence[bytes], target: Target, caller: Caller) -> list[Pixels | ImageError]:
         """Each image, uint8 (H, W, 3), or why it cannot be read; in order. Raises the others of what `one` raises."""
         start = time.perf_counter()
         results: dict[int, Pixels | ImageError] = {}
@@ -142,9 +142,9 @@ class Decoder:
         async def work() -> None:
             for job in jobs:
                 run = [images[place] for place in job]
-                found = await self._on_thread(run, of, caller) if len(run[0]) <= AT_ONCE_BYTES else [None]
+                found = await self._on_thread(run, target, caller) if len(run[0]) <= AT_ONCE_BYTES else [None]
                 for place, result in zip(job, found, strict=True):
-                    results[place] = await self._or_error(images[place], of, caller) if result is None else result
+                    results[place] = await self._or_error(images[place], target, caller) if result is None else result
 
         await _together([work() for _ in range(2 * self._places)], caller)
         tracing.record("decode", start, time.perf_counter(), images=len(images))
@@ -155,15 +155,15 @@ class Decoder:
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._pool.close()
 
-    async def _elsewhere(self, data: bytes, of: Target, caller: Caller) -> Pixels:
+    async def _elsewhere(self, data: bytes, target: Target, caller: Caller) -> Pixels:
         """An image that is not decoded at once: on a thread or in a process."""
-        if not _ISOLATED or cheap.is_cheap(data, of.card.height, of.card.width):
+        if not _ISOLATED or cheap.is_cheap(data, target.card.height, target.card.width):
             async with self._place(self._thread_places):
-                return await asyncio.get_running_loop().run_in_executor(self._threads, self._whole, data, of)
+                return await asyncio.get_running_loop().run_in_executor(self._threads, self._whole, data, target)
         with self._counting_refusals():
             memory = min(SMALL_MEMORY, self._small.size)
             async with self._place(self._small_places), self._small.hold(memory):
-                result = await self._in_process(data, of, caller, memory)
+                result = await self._in_process(data, target, caller, memory)
             if isinstance(result, int):
                 if result > self._large.size:
                     raise ImageTooLarge(
@@ -171,54 +171,54 @@ class Decoder:
                         "in all: send a smaller one, or raise KERNELSCOPE_IMAGE_MEMORY"
                     )
                 async with self._large_places, self._large.hold(result):
-                    result = await self._in_process(data, of, caller, result)
+                    result = await self._in_process(data, target, caller, result)
         if isinstance(result, int):
             raise DecoderLost("the image was judged twice, and not alike")
         return result
 
-    async def _or_error(self, data: bytes, of: Target, caller: Caller) -> Pixels | ImageError:
+    async def _or_error(self, data: bytes, target: Target, caller: Caller) -> Pixels | ImageError:
         try:
-            return await self._elsewhere(data, of, caller)
+            return await self._elsewhere(data, target, caller)
         except ImageError as error:
             return error
 
     # --- on the event loop
 
-    def _at_once(self, data: bytes, of: Target) -> Pixels | None:
+    def _at_once(self, data: bytes, target: Target) -> Pixels | None:
         """An image that costs next to nothing; None for any other. Called on a thread as well."""
-        pixels = self._plain(data, of)
+        pixels = self._plain(data, target)
         if pixels is not None or decode_memory.claimed(data) > SMALL_MEMORY:
             return pixels
         image = self._open(data)
         is_small = image.format in _SIMPLE and image.width * image.height <= AT_ONCE_PIXELS
-        return self._finish(image, of) if is_small else None
+        return self._finish(image, target) if is_small else None
 
     # --- on threads
 
-    async def _on_thread(self, run: list[bytes], of: Target, caller: Caller) -> list[Pixels | ImageError | None]:
+    async def _on_thread(self, run: list[bytes], target: Target, caller: Caller) -> list[Pixels | ImageError | None]:
         async with self._place(self._thread_places):
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, run, of, caller)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, run, target, caller)
 
-    def _run(self, images: list[bytes], of: Target, caller: Caller) -> list[Pixels | ImageError | None]:
+    def _run(self, images: list[bytes], target: Target, caller: Caller) -> list[Pixels | ImageError | None]:
         """Small images one after the other, as long as somebody waits for them; None for each that is not small."""
         found: list[Pixels | ImageError | None] = []
         for data in images:
             if time.perf_counter() > caller.deadline:
                 raise OutOfTime
             try:
-                found.append(self._at_once(data, of))
+                found.append(self._at_once(data, target))
             except ImageError as error:
                 found.append(error)
         return found
 
-    def _whole(self, data: bytes, of: Target) -> Pixels:
-        return self._finish(self._open(data), of)
+    def _whole(self, data: bytes, target: Target) -> Pixels:
+        return self._finish(self._open(data), target)
 
     # --- in processes
 
-    async def _in_process(self, data: bytes, of: Target, caller: Caller, memory: int) -> Pixels | int:
+    async def _in_process(self, data: bytes, target: Target, caller: Caller, memory: int) -> Pixels | int:
         """As `DecodePool.decode`."""
-        card, start = of.card, time.perf_counter()
+        card, start = target.card, time.perf_counter()
         job = Job(
             data, card.height, card.width, card.resize_mode, self._max_pixels, memory,
             min(caller.deadline - start, _LONGEST_SECONDS), self._max_seconds,
@@ -231,7 +231,7 @@ class Decoder:
                     self._metrics.ended_decodes.labels(reason).inc()
             raise
         if not isinstance(result, int):
-            self._metrics.decode_seconds.labels(*of.metric_labels).observe(time.perf_counter() - start)
+            self._metrics.decode_seconds.labels(*target.metric_labels).observe(time.perf_counter() - start)
         return result
 
     @asynccontextmanager
@@ -252,20 +252,20 @@ class Decoder:
 
     # --- the steps
 
-    def _plain(self, data: bytes, of: Target) -> Pixels | None:
+    def _plain(self, data: bytes, target: Target) -> Pixels | None:
         start = time.perf_counter()
-        pixels = jpeg.plain(data, of.card.height, of.card.width)
+        pixels = jpeg.plain(data, target.card.height, target.card.width)
         if pixels is not None:
-            self._metrics.decode_seconds.labels(*of.metric_labels).observe(time.perf_counter() - start)
+            self._metrics.decode_seconds.labels(*target.metric_labels).observe(time.perf_counter() - start)
         return pixels
 
     def _open(self, data: bytes) -> Image.Image:
         with self._counting_refusals():
             return preprocessing.open_header(data, max_pixels=self._max_pixels)
 
-    def _finish(self, image: Image.Image, of: Target) -> Pixels:
-        with self._counting_refusals(), self._metrics.decode_seconds.labels(*of.metric_labels).time():
-            return preprocessing.finish(image, of.card.height, of.card.width, of.card.resize_mode)
+    def _finish(self, image: Image.Image, target: Target) -> Pixels:
+        with self._counting_refusals(), self._metrics.decode_seconds.labels(*target.metric_labels).time():
+            return preprocessing.finish(image, target.card.height, target.card.width, target.card.resize_mode)
 
     @contextmanager
     def _counting_refusals(self) -> Iterator[None]:
