@@ -11,11 +11,9 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.support import browser as chromium
-from tests.support.browser import Tab
+from tests.support.browser import Open, Tab
 from tests.support.models import float32_bundle
 from tests.support.server import SHIPPED, Server
-
-Open = Callable[..., Tab]
 
 expect.set_options(timeout=20_000)  # milliseconds: others may be at work on this machine
 

@@ -14,8 +14,7 @@ from playwright.sync_api import Locator, expect
 from rich.console import Console
 
 from contract.bundle import CARD, read
-from tests.browser.conftest import Open
-from tests.support.browser import Tab
+from tests.support.browser import Open, Tab
 from tests.support.images import image
 from tests.support.models import colour_bundle, float32_bundle
 from tests.support.planted import LABELS, planted_bundle, planted_images

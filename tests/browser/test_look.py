@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Open
-from tests.support.browser import Tab
+from tests.support.browser import Open, Tab
 from tests.support.images import image
 from tests.support.proxy import under_prefix
 from tests.support.server import ROOT, Server

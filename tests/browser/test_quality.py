@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from contract.cpu import cores
-from tests.browser.conftest import Open
+from tests.support.browser import Open
 from tests.support.server import ROOT
 
 LARGEST = 150_000

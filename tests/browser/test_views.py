@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Open
+from tests.support.browser import Open
 from tests.support.server import ROOT, Server
 
 EXAMPLES = sorted((ROOT / "examples" / "images").iterdir())

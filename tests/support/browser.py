@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,3 +82,7 @@ class Tab:
 
 def _why(node: dict[str, Any]) -> str:
     return re.sub(r"\s+", " ", node.get("failureSummary", ""))
+
+
+Open = Callable[..., Tab]
+"""Opens a tab on a server's page."""
