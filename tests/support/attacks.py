@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.support import bombs
 from tests.support.attack import Attack
+from tests.support.bombs import LARGE_BODY
 from tests.support.mutation import Body
 from tests.support.raw import head
 from tests.support.sending import bodies, everywhere, hold, images, leave, pour
@@ -42,6 +43,30 @@ ATTACKS = (
     ),
     Attack(
         "one endless header", "framing", pour(b"GET / HTTP/1.1\r\nX-Long: ", b"y" * 64, 65_000_000), 2, is_variant=True
+    ),
+    # decoding takes long
+    Attack("a JPEG of 1,500 scans", "decoding", images(bombs.repeated_scans)),
+    Attack("a run-length bitmap of 1 kB", "decoding", images(bombs.run_length_bitmap)),
+    Attack("a JPEG of three million comments", "decoding", images(bombs.empty_comments), is_variant=True),
+    Attack("a PNG of a million chunks", "decoding", images(bombs.empty_chunks), is_variant=True),
+    # memory
+    Attack("a WebP of 46 bytes", "memory", images(bombs.tiny_webp)),
+    Attack(
+        "60 unfinished bodies of 16 MB",
+        "memory",
+        pour(head("POST", "/predict", f"Content-Length: {LARGE_BODY}"), b"\0", LARGE_BODY - 2**17),
+        threads=60,
+    ),
+    Attack("an interlaced PNG of 16 bits a channel", "memory", images(bombs.deep_png), is_variant=True),
+    Attack("a TIFF of one tile of 144 megapixels", "memory", images(bombs.large_tile), is_variant=True),
+    # large images before small ones
+    Attack("PNGs of 50 megapixels", "fairness", images(bombs.large_png)),
+    Attack("TIFFs of 50 megapixels", "fairness", images(bombs.large_tiff), is_variant=True),
+    Attack(
+        "batches of 64 progressive JPEGs of 12 megapixels",
+        "fairness",
+        bodies([Body("/predict/batch", bombs.form([bombs.twelve_megapixels()] * 64), FORM)]),
+        is_variant=True,
     ),
     # parsing
     Attack("13 MB of JSON keys", "parsing", everywhere(bombs.json_keys, JSON)),

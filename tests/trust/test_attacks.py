@@ -17,7 +17,7 @@ from tests.support.attack import Attack, carry_out
 from tests.support.attacks import ATTACKS
 from tests.support.server import Server
 
-SECONDS = 20.0 if float(os.environ.get("KERNELSCOPE_TRUST_MINUTES", "1")) > 1 else 3.0
+SECONDS = 20.0 if float(os.environ.get("KERNELSCOPE_TRUST_MINUTES", "1")) > 1 else 2.0
 WORKERS = 2
 
 
@@ -30,7 +30,7 @@ def photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: f"{attack.kind}: {attack.name}")
 def test_another_client_is_served(serve: Callable[..., Server], photograph: Path, attack: Attack) -> None:
-    flags = ["--workers", str(WORKERS), "--drain-timeout", "5"]
+    flags = ["--workers", str(WORKERS), "--drain-timeout", "10"]
     server = serve(*flags, KERNELSCOPE_API_KEYS=attack.key)
     if attack.key:
         server.client.headers["X-API-Key"] = attack.key
