@@ -64,12 +64,16 @@ async def body(request: Request, limit: int, seconds: float) -> bytes:
     expected = int(said) if said.isdecimal() and encoding in ("", "identity") else limit
     try:
         async with asyncio.timeout(left) if context.body_pending else nullcontext():
-            sent = await _read(request, limit, expected)
+            sent, is_held = await _read(request, limit, expected)
     except TimeoutError:
         raise too_slow(seconds) from None
     except ClientDisconnect:
-        raise ApiError(CLIENT_CLOSED_REQUEST, "client_gone", "the client left before its request was whole") from None
-    return await asyncio.to_thread(_inflated, sent, encoding, limit) if encoding not in ("", "identity") else sent
+        raise _client_gone() from None
+    if encoding in ("", "identity"):
+        return sent
+    if not is_held and await asyncio.to_thread(_is_large_once_unpacked, sent, encoding):
+        await _hold(request, limit)
+    return await asyncio.to_thread(_inflated, sent, encoding, limit)
 
 
 def too_slow(seconds: float) -> ApiError:
@@ -81,8 +85,8 @@ def too_slow(seconds: float) -> ApiError:
     )
 
 
-async def _read(request: Request, limit: int, expected: int) -> bytes:
-    """A body of `expected` bytes at most; where that is much, not before there is memory for all of it."""
+async def _read(request: Request, limit: int, expected: int) -> tuple[bytes, bool]:
+    """A body of `expected` bytes at most, and whether memory is held for it: where it is much, for all of it."""
     chunks, length, is_held = [], 0, False
     async for chunk in request.stream():
         length += len(chunk)
@@ -92,7 +96,7 @@ async def _read(request: Request, limit: int, expected: int) -> bytes:
         if length > _UNHELD and not is_held:
             await _hold(request, expected)
             is_held = True
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return (chunks[0] if len(chunks) == 1 else b"".join(chunks)), is_held
 
 
 async def _hold(request: Request, size: int) -> None:
@@ -103,26 +107,52 @@ async def _hold(request: Request, size: int) -> None:
     kind = request.headers.get("content-type", "")
     copies = _COPIES if kind.startswith(("application/json", "multipart/")) else 1
     share = app_state(request).image_memory[body_share(size)]
+    turn = asyncio.ensure_future(context.held.enter_async_context(share.hold(copies * size)))
+    context.pending.add(turn)  # who has left waits for nothing
     try:
         async with asyncio.timeout(context.seconds_left - _MARGIN_SECONDS):
-            await context.held.enter_async_context(share.hold(copies * size))
+            await turn
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise _client_gone() from None
     except TimeoutError:
         raise ApiError(
             HTTPStatus.SERVICE_UNAVAILABLE,
             "overloaded",
             "there was no memory for the body in time: try again in a moment, or raise KERNELSCOPE_IMAGE_MEMORY",
         ) from None
+    finally:
+        context.pending.discard(turn)
 
 
-def _inflated(data: bytes, encoding: str, limit: int) -> bytes:
-    """The body as it was before gzip or deflate, `limit` bytes at most, however small it travelled."""
+def _client_gone() -> ApiError:
+    return ApiError(CLIENT_CLOSED_REQUEST, "client_gone", "the client left before its request was whole")
+
+
+def _window(encoding: str) -> int:
+    """What `zlib.decompressobj` is to be told of an encoding."""
     if encoding not in ("gzip", "deflate"):
         raise ApiError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             "unsupported_content_encoding",
             f"content encoding {encoding[:40]!r} is not taken: use gzip or deflate",
         )
-    unpack = zlib.decompressobj(wbits=zlib.MAX_WBITS | (16 if encoding == "gzip" else 0))
+    return zlib.MAX_WBITS | (16 if encoding == "gzip" else 0)
+
+
+def _is_large_once_unpacked(data: bytes, encoding: str) -> bool:
+    """Whether a body takes more memory, as it was before gzip or deflate, than is given without asking."""
+    try:
+        return len(zlib.decompressobj(_window(encoding)).decompress(data, _UNHELD + 1)) > _UNHELD
+    except zlib.error:
+        return False  # `_inflated` says so
+
+
+def _inflated(data: bytes, encoding: str, limit: int) -> bytes:
+    """The body as it was before gzip or deflate, `limit` bytes at most, however small it travelled."""
+    unpack = zlib.decompressobj(_window(encoding))
     try:
         found = unpack.decompress(data, limit + 1)
     except zlib.error as error:

@@ -59,6 +59,13 @@ ATTACKS = (
     ),
     Attack("an interlaced PNG of 16 bits a channel", "memory", images(bombs.deep_png), is_variant=True),
     Attack("a TIFF of one tile of 144 megapixels", "memory", images(bombs.large_tile), is_variant=True),
+    Attack(
+        "60 gzip bodies of 16 kB that unpack to 16 MB",
+        "memory",
+        everywhere(lambda: bombs.packed(bytes(LARGE_BODY)), {"content-type": "image/png", "content-encoding": "gzip"}),
+        threads=60,
+        is_variant=True,
+    ),
     # large images before small ones
     Attack("PNGs of 50 megapixels", "fairness", images(bombs.large_png)),
     Attack("TIFFs of 50 megapixels", "fairness", images(bombs.large_tiff), is_variant=True),
