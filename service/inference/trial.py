@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import resource
 import sys
 from pathlib import Path
 from typing import Final
@@ -84,8 +83,12 @@ def _main(arguments: str) -> int:
 
 
 def _peak() -> int:
-    """The most memory that this process has had, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """The most memory that this process has had, in bytes.
+
+    Not `ru_maxrss`, which a process takes over from the one that it was forked from.
+    """
+    words = Path("/proc/self/status").read_text().split()
+    return int(words[words.index("VmHWM:") + 1]) * 1024
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from tests.support.server import SHIPPED, Server, figures
 
 IMPORTS = "import fastapi, onnxruntime, PIL.Image"
 ROUNDS = 4
-MOST_IMPORTS = 1.75
+MOST_IMPORTS = 2.5
 """How many times as long as those imports alone a start may take: a slow hour slows both."""
 GROWTH_BYTES = 4_000_000
 """Less than one in twenty of a round's images would leave, if it were kept."""

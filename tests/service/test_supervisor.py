@@ -102,8 +102,8 @@ def test_one_that_dies_is_replaced_and_learns_what_was_asked_for(reached: Reach,
     assert figures(group)[PREDICTED] == 2
     dies, stays = clients
     os.kill(dies, signal.SIGKILL)
-    eventually(lambda: clients[stays].get("/health/ready").status_code != 200)
-    eventually(lambda: clients[stays].get("/health/ready").status_code != 503)
+    eventually(lambda: len(workers(group)) == 2 and dies not in workers(group))
+    eventually(lambda: clients[stays].get("/health/ready").status_code == 200)
     now = reached(group)
     assert stays in now
     assert dies not in now
