@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -50,6 +51,8 @@ _AGREEMENT_IMAGES: Final = 500
 LEAST_GAIN: Final = 1.5
 """The least speed, as a multiple of float32's, that is accepted."""
 _BATCH: Final = 64
+_LARGEST_PAIR: Final = 127.0
+"""Of two neighbouring weights, as integers, the sum of the magnitudes; one less than what overflows, for rounding."""
 
 
 @dataclass(frozen=True)
@@ -160,18 +163,35 @@ def convert(bundle: Bundle, images: Pixels, form: Form = FORMS[0], *, seed: int 
     return proto
 
 
-def _eight_bits(proto: onnx.ModelProto) -> dict[str, list[dict[str, Any]]]:
-    """Give the kernels of depthwise convolutions all eight bits, as onnxruntime's `TensorQuantOverrides`.
+def _is_depthwise(node: onnx.NodeProto) -> bool:
+    return node.op_type == "Conv" and any(field.name == "group" and field.i > 1 for field in node.attribute)
 
-    They lose the most by rounding, and onnxruntime computes them in sixteen-bit products everywhere (MLAS,
-    `qdwconv_avx2.cpp`), which do not overflow.
+
+def _eight_bits(proto: onnx.ModelProto) -> dict[str, list[dict[str, Any]]]:
+    """Give kernels more than seven bits where no processor overflows, as onnxruntime's `TensorQuantOverrides`.
+
+    Only in networks with depthwise convolutions, which lose the most by rounding. onnxruntime computes these in
+    sixteen-bit products everywhere (MLAS, `qdwconv_avx2.cpp`). For 1×1 convolutions, processors without VNNI add the
+    products of two neighbouring channels in sixteen bits: 255 times the sum of two weights stays below 32,768 if that
+    sum is 128 at most. So a kernel's range follows from its largest pair, not from twice its largest weight.
     """
+    if not any(_is_depthwise(node) for node in proto.graph.node):
+        return {}
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
     wide = {"quant_type": QuantType.QInt8, "symmetric": True, "reduce_range": False, "axis": 0}
-    return {
-        node.input[1]: [dict(wide)]
-        for node in proto.graph.node
-        if node.op_type == "Conv" and any(field.name == "group" and field.i > 1 for field in node.attribute)
-    }
+    overrides: dict[str, list[dict[str, Any]]] = {}
+    for node in proto.graph.node:
+        if node.op_type != "Conv" or node.input[1] not in constants:
+            continue
+        kernels = np.abs(numpy_helper.to_array(constants[node.input[1]]))
+        if _is_depthwise(node):
+            overrides[node.input[1]] = [wide]
+        elif kernels.shape[2:] == (1, 1):
+            flat = kernels.reshape(len(kernels), -1)
+            pairs = np.pad(flat, ((0, 0), (0, flat.shape[1] % 2))).reshape(len(flat), -1, 2).sum(2)
+            ranges = np.maximum(flat.max(1), pairs.max(1) * 127 / _LARGEST_PAIR)
+            overrides[node.input[1]] = [{**wide, "rmin": -bound, "rmax": bound} for bound in ranges]
+    return overrides
 
 
 def measure(before: Bundle, accuracy: float, after: Bundle, dataset: Dataset) -> Gain:
@@ -302,7 +322,7 @@ def publish_int8(
 def _best_form(bundle: Bundle, dataset: Dataset) -> tuple[onnx.ModelProto, Form, Gain]:
     """Return the first form whose accuracy holds, else the last one."""
     accuracy = evaluate.evaluate(bundle, dataset.validation, "validation").accuracy
-    forms = DEPTHWISE_FORMS if _eight_bits(onnx.load(bundle.model)) else FORMS
+    forms = DEPTHWISE_FORMS if any(map(_is_depthwise, onnx.load(bundle.model).graph.node)) else FORMS
     with tempfile.TemporaryDirectory() as folder:
         for form in forms:
             proto = convert(bundle, dataset.train.images, form)

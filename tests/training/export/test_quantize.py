@@ -173,7 +173,7 @@ def test_the_gain_is_measured_side_by_side(exact: Bundle, place: Path) -> None:
     assert 0.3 < measured.speed < 3
 
 
-def test_depthwise_kernels_have_eight_bits_and_others_seven(tmp_path: Path) -> None:
+def test_no_two_neighbouring_products_overflow_sixteen_bits(tmp_path: Path) -> None:
     model = Pretrained().build((32, 32), 3)
     backbones.find("efficientnet-lite0").load(model)
     card = Card(name="lite", labels=("a", "b", "c"), height=32, width=32)
@@ -188,4 +188,9 @@ def test_depthwise_kernels_have_eight_bits_and_others_seven(tmp_path: Path) -> N
     assert len(kernels) == 49
     assert len(depthwise) == 16
     assert all(value.max() == 127 for value in depthwise)
-    assert max(value.max() for value in kernels if value.shape[1] > 1) <= 64
+    pointwise = [value.reshape(len(value), -1, 2) for value in kernels if value.shape[2:] == (1, 1)]
+    assert len(pointwise) == 32
+    assert max(value.sum(2).max() for value in pointwise) <= 128
+    assert np.mean([value.max() for value in pointwise]) > 80  # seven bits would end at 64
+    (stem,) = (value for value in kernels if value.shape[1:] == (3, 3, 3))
+    assert stem.max() <= 64
