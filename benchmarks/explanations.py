@@ -4,7 +4,8 @@
     python -m benchmarks.explanations models/cifar10/3 --data cifar10.zip
 
 Writes `scores.csv`, a row for each image and map, `calls.csv` and `tables.md`. Images that `scores.csv` has already are
-not measured again, so that a run that was stopped goes on. Without PyTorch, leave Grad-CAM out: `--maps occlusion ...`.
+not measured again, so that a run that was stopped goes on; a run with another model or other options needs another
+`--output`. Without PyTorch, leave Grad-CAM out: `--maps occlusion ...`.
 """
 
 from __future__ import annotations
