@@ -118,6 +118,7 @@ class Connection(HttpToolsProtocol):
         self.transport.closed()
         for future in self._pending:
             future.cancel()
+        self.pipeline.clear()  # nobody reads the replies to what it has asked beforehand
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

@@ -46,29 +46,31 @@ class LingeringTransport(asyncio.Transport):
         """Send what is written; then close, at once or once the client has had time to read it."""
         if self.lingering or self._inner.is_closing():
             return
+        self.write = _ignore  # type: ignore[method-assign]
         if self._is_receiving():
             self.lingering = True
-            self.write = _ignore  # type: ignore[method-assign]
             self._inner.resume_reading()
             if self._inner.can_write_eof():
                 self._inner.write_eof()
         else:
             self._inner.close()
         if self.lingering or self._inner.get_write_buffer_size():
-            self._timer = self._loop.call_later(LINGER_SECONDS, self._inner.abort)
+            self._timer = self._loop.call_later(LINGER_SECONDS, self.abort)
 
     def discard(self, length: int) -> None:
         """So many bytes have come after the reply."""
         self._left -= length
         if self._left < 0:
-            self._inner.abort()
+            self.abort()
 
     def abort(self) -> None:
         """Close at once; what is not sent is lost."""
+        self.write = _ignore  # type: ignore[method-assign]
         self._inner.abort()
 
     def closed(self) -> None:
         """The connection is gone."""
+        self.write = _ignore  # type: ignore[method-assign]
         if self._timer:
             self._timer.cancel()
 
@@ -82,4 +84,4 @@ class LingeringTransport(asyncio.Transport):
 
 
 def _ignore(data: object) -> None:
-    """A reply that comes too late."""
+    """A reply that comes too late: uvloop's transports raise an error for it."""

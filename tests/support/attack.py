@@ -107,6 +107,11 @@ class Attack:
     key: str = ""
     allowed: frozenset[int] = frozenset({0, *range(200, 500), 503})
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Settings of the server that is attacked; where keys are needed, a stranger must not see a short queue."""
+        return {"KERNELSCOPE_API_KEYS": self.key, "KERNELSCOPE_MAX_QUEUE": "1"} if self.key else {}
+
 
 @dataclass
 class Report:

@@ -31,7 +31,7 @@ def photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: f"{attack.kind}: {attack.name}")
 def test_another_client_is_served(serve: Callable[..., Server], photograph: Path, attack: Attack) -> None:
     flags = ["--workers", str(WORKERS), "--drain-timeout", "10"]
-    server = serve(*flags, KERNELSCOPE_API_KEYS=attack.key)
+    server = serve(*flags, **attack.environment)
     if attack.key:
         server.client.headers["X-API-Key"] = attack.key
     report = carry_out(attack, server, photograph, SECONDS, workers=WORKERS)

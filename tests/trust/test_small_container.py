@@ -41,7 +41,7 @@ def test_attacks_are_survived(serve: Callable[..., Server], tmp_path: Path, atta
     photograph = tmp_path / "photograph.jpg"
     photograph.write_bytes(bombs.photograph())
     with memory_group(LIMIT) as group:
-        server = serve("--drain-timeout", "10", wrapper=group.wrapper, **DEFAULTS, KERNELSCOPE_API_KEYS=attack.key)
+        server = serve("--drain-timeout", "10", wrapper=group.wrapper, **DEFAULTS, **attack.environment)
         if attack.key:
             server.client.headers["X-API-Key"] = attack.key
         report = carry_out(attack, server, photograph, SECONDS, workers=len(workers(server)))
