@@ -36,6 +36,8 @@ _ACCEPT_DELAY: Final = 0.001
 _ACCEPT_PAUSE: Final = 0.5
 """Seconds without new connections, when none can be taken."""
 _BEAT_SECONDS: Final = 1.0
+_LAST_REQUEST_SECONDS: Final = 0.2
+"""Until a client that has just connected has sent its request, which would else be met by a close."""
 
 
 class KernelscopeServer(uvicorn.Server):
@@ -85,7 +87,11 @@ class KernelscopeServer(uvicorn.Server):
         # whoever has been let in must be among those that are told to end: a client that goes on asking would hold up
         # the end for as long as it may last
         await asyncio.gather(*self._arriving, return_exceptions=True)
+        if self._state.settings.drain_delay:
+            await asyncio.sleep(_LAST_REQUEST_SECONDS)
         await super().shutdown()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()  # its client does not read, and the drain timeout is over
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain; a signal handler, so the loop does the work.

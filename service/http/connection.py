@@ -116,6 +116,7 @@ class Connection(HttpToolsProtocol):
         self.limits.waiting.pop(self, None)
         self._timer.cancel()
         self.transport.closed()
+        self.pipeline.clear()  # requests that nobody waits for any more
         for future in self._pending:
             future.cancel()
         self.pipeline.clear()  # nobody reads the replies to what it has asked beforehand

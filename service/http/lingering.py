@@ -46,31 +46,30 @@ class LingeringTransport(asyncio.Transport):
         """Send what is written; then close, at once or once the client has had time to read it."""
         if self.lingering or self._inner.is_closing():
             return
-        self.write = _ignore  # type: ignore[method-assign]
         if self._is_receiving():
             self.lingering = True
+            self.write = _ignore  # type: ignore[method-assign]
             self._inner.resume_reading()
             if self._inner.can_write_eof():
                 self._inner.write_eof()
         else:
             self._inner.close()
         if self.lingering or self._inner.get_write_buffer_size():
-            self._timer = self._loop.call_later(LINGER_SECONDS, self.abort)
+            self._timer = self._loop.call_later(LINGER_SECONDS, self._inner.abort)
 
     def discard(self, length: int) -> None:
         """So many bytes have come after the reply."""
         self._left -= length
         if self._left < 0:
-            self.abort()
+            self._inner.abort()
 
     def abort(self) -> None:
         """Close at once; what is not sent is lost."""
-        self.write = _ignore  # type: ignore[method-assign]
         self._inner.abort()
 
     def closed(self) -> None:
-        """The connection is gone."""
-        self.write = _ignore  # type: ignore[method-assign]
+        """The connection is gone: what is written to it from now on is nobody's, and uvloop would raise."""
+        self.write = self.pause_reading = self.resume_reading = _ignore  # type: ignore[method-assign]
         if self._timer:
             self._timer.cancel()
 
@@ -83,5 +82,5 @@ class LingeringTransport(asyncio.Transport):
         return self._inner.get_extra_info(name, default)
 
 
-def _ignore(data: object) -> None:
-    """A reply that comes too late: uvloop's transports raise an error for it."""
+def _ignore(data: object = None) -> None:
+    """A reply that comes too late, or a word to a connection that is gone."""
