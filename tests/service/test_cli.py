@@ -109,7 +109,7 @@ def test_predict_names_what_it_cannot_read_and_goes_on(colours: Path, tmp_path: 
         (["predict", "tests"], 2, "holds no images"),
         (["serve", "--models", "tests"], 1, "holds no model"),
         (["serve", "--port", "nine"], 2, "KERNELSCOPE_PORT or --port is 'nine'"),
-        (["serve", "--versions", "7"], 1, "has no version 7 (versions there: 1, 2)"),
+        (["serve", "--versions", "7"], 1, "has no version 7 (versions there: 2, 3)"),
         (["predict", ""], 2, "neither a file nor a folder"),
         (["predict", "x" * 300], 1, "name too long"),
         (["predict", "/dev/null"], 2, "neither a file nor a folder"),
