@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE ?= $(CI)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test test-long test-browser screenshots test-trust-quick test-trust lint format requirements bench-serving bench-limits image clean audit sbom docs lint-workflows
+.PHONY: help serve train test test-long test-browser screenshots test-trust-quick test-trust test-monitoring lint format requirements bench-serving bench-limits image clean audit sbom docs lint-workflows
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/' | awk -F: '{printf "  make %-14s%s\n", $$1, $$2}'
@@ -19,12 +19,16 @@ train: $(BIN)/.train ## train on CIFAR-10 into out/ (make train ARGS='--data my-
 
 LONG := tests/contract/network tests/contract/test_decode_memory.py tests/service/explanation \
 	tests/service/inference/test_decode_attacks.py tests/service/test_life_and_death.py
+MONITORING := tests/deploy/test_prometheus.py
 
 test: $(BIN)/.test ## run the tests, but those that need a browser or minutes
-	$(BIN)/pytest $(addprefix --ignore=,tests/browser tests/trust $(LONG)) $(ARGS)
+	$(BIN)/pytest $(addprefix --ignore=,tests/browser tests/trust $(LONG) $(MONITORING)) $(ARGS)
 
 test-long: $(BIN)/.test ## run those that take minutes: every recipe's network, explanations, deaths, bombs
 	$(BIN)/pytest $(LONG) $(ARGS)
+
+test-monitoring: $(BIN)/.test ## run those that need Prometheus (apt-get install prometheus)
+	$(BIN)/pytest $(MONITORING) $(ARGS)
 
 test-browser: $(BIN)/.test ## run the tests that need Chromium (apt-get install chromium)
 	$(BIN)/pytest tests/browser $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,8 +10,9 @@ from typing import Any
 
 from contract.bundle import Bundle
 from contract.card import Card
+from contract.preprocessing import Pixels
 from contract.repository import Fingerprint
-from service.inference.batcher import Batcher
+from service.inference.batcher import Batcher, Probabilities
 from service.inference.engine import Engine
 from service.observability.metrics import Metrics
 from service.settings import Settings
@@ -117,9 +119,11 @@ class LoadedModel:
 class _Watch:
     """Passes on what a batcher does: to the metrics, and to the version's own statistics."""
 
-    def __init__(self, name: str, version: int, stats: Stats, metrics: Metrics) -> None:
+    def __init__(self, name: str, version: int, unsure_below: float, stats: Stats, metrics: Metrics) -> None:
         labels = (name, str(version))
-        self._stats = stats
+        self._stats, self._unsure_below = stats, unsure_below
+        self._confidences = metrics.confidence.labels(*labels)
+        self._unsure = metrics.unsure.labels(*labels)
         self._depth = metrics.queue_depth.labels(*labels)
         self._sizes = metrics.batch_size.labels(*labels)
         self._waits = metrics.queue_seconds.labels(*labels)
@@ -134,6 +138,14 @@ class _Watch:
         self._waits.observe(waited)
         self._runs.observe(took)
 
+    def answered(self, probabilities: Probabilities) -> None:
+        """A batch's answers, float32 (N, classes); told on the batcher's thread."""
+        for confidence in probabilities.max(1).tolist():
+            if not math.isnan(confidence):  # one of a graph that overflowed would make the sum one for good
+                self._confidences.observe(confidence)
+            if confidence < self._unsure_below:
+                self._unsure.inc()
+
 
 def load(bundle: Bundle, settings: Settings, metrics: Metrics, fingerprint: Fingerprint | None = None) -> LoadedModel:
     """Load a bundle's model and warm it; this blocks.
@@ -146,9 +158,16 @@ def load(bundle: Bundle, settings: Settings, metrics: Metrics, fingerprint: Fing
     engine = Engine(bundle, settings.threads, settings.providers)
     engine.warm(settings.max_batch_size)
     stats = Stats()
+    watch = _Watch(bundle.folder.parent.name, bundle.version, bundle.card.unsure_below, stats, metrics)
+
+    def run(images: Pixels) -> Probabilities:
+        probabilities = engine.run(images)
+        watch.answered(probabilities)
+        return probabilities
+
     batcher = Batcher(
-        engine.run,
-        _Watch(bundle.folder.parent.name, bundle.version, stats, metrics),
+        run,
+        watch,
         max_batch_size=settings.max_batch_size,
         max_queue=settings.max_queue,
         max_queue_delay=settings.max_queue_delay,

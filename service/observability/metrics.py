@@ -29,6 +29,7 @@ Families = tuple[Metric, ...]
 """What one process has counted and timed, by metric."""
 
 _SECONDS: Final = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_CONFIDENCES: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 _BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -122,6 +123,19 @@ class Metrics:
             "Images in a batch.",
             model,
             buckets=_BATCHES,
+            registry=registry,
+        )
+        self.confidence = Histogram(
+            "kernelscope_confidence",
+            "Probability of the likeliest class of each image that a model has answered.",
+            model,
+            buckets=_CONFIDENCES,
+            registry=registry,
+        )
+        self.unsure = Counter(
+            "kernelscope_unsure_images",
+            "Images of whose class a model was unsure: its confidence was below the threshold on its card.",
+            model,
             registry=registry,
         )
         self.queue_depth = Gauge(
