@@ -18,7 +18,8 @@ train: $(BIN)/.train ## train on CIFAR-10 into out/ (make train ARGS='--data my-
 	@exec $(BIN)/kernelscope train $(ARGS)
 
 LONG := tests/contract/network tests/contract/test_decode_memory.py tests/service/explanation \
-	tests/service/inference/test_decode_attacks.py tests/service/test_life_and_death.py
+	tests/service/inference/test_decode_attacks.py tests/service/test_life_and_death.py \
+	tests/training/importing/test_exports.py
 MONITORING := tests/deploy/test_prometheus.py
 
 test: $(BIN)/.test ## run the tests, but those that need a browser or minutes

@@ -26,7 +26,7 @@ from training import provenance
 from training.data import dataset as datasets
 from training.evaluation import evaluate
 from training.evaluation.calibrate import softmax
-from training.export import quantize, to_onnx
+from training.export import model_file, quantize
 from training.export.quantize import Form
 
 IMAGES = 3000
@@ -73,7 +73,7 @@ def main() -> int:
         for number, form in enumerate(tried):
             place = Path(folder, str(number))
             place.mkdir()
-            bundles.append(to_onnx.save_draft(quantize.convert(exact, train, form), exact.card, place))
+            bundles.append(model_file.save_draft(quantize.convert(exact, train, form), exact.card, place))
         logits = [evaluate.predict_logits(bundle, images) for bundle in bundles]
         single, batch = milliseconds(bundles, 1, 1, 40), milliseconds(bundles, 64, 0, 3)
     print(f"{provenance.hardware()}; {len(images):,} images\n")

@@ -83,6 +83,29 @@ class Backbone:
 
 
 @dataclass(frozen=True)
+class Original:
+    """The model that was imported, as `kernelscope import` found it.
+
+    Attributes:
+        file: its name.
+        checksum: of the file, `sha256:` and 64 hexadecimal digits.
+        producer: the program that wrote it, with its version.
+        opset: of its operators.
+        input: its input: name, layout, type, range and normalisation.
+        output: its output, and what that gives.
+        batching: how it takes several images: `any`, `freed` (its batch was fixed) or `one by one`.
+    """
+
+    file: str | None = None
+    checksum: str | None = None
+    producer: str | None = None
+    opset: Count | None = None
+    input: str | None = None
+    output: str | None = None
+    batching: str | None = None
+
+
+@dataclass(frozen=True)
 class Training:
     """How a model was made.
 
@@ -93,6 +116,7 @@ class Training:
         epochs: passes over the training images.
         batch_size: images a step.
         backbone: the pre-trained network that it began as.
+        original: the model that it was imported from.
         teacher: the bundle that was distilled, with its SHA-256.
         initial: the bundle whose weights the training started from, with its SHA-256.
         class_weights: the weight of each class in the loss, by label; empty where all count the same.
@@ -110,6 +134,7 @@ class Training:
     epochs: Count | None = None
     batch_size: Count | None = None
     backbone: Backbone | None = None
+    original: Original | None = None
     teacher: str | None = None
     initial: str | None = None
     class_weights: dict[str, Amount] = field(default_factory=dict)
@@ -223,10 +248,10 @@ class Cost:
         parameters: numbers that are learnt or kept.
         multiply_adds: for one image.
         bytes: size of the model file.
-        dtype: `float32` or `int8`.
+        dtype: `float32`, `float16` or `int8`.
         float32_convolutions: how many of an int8 form's first convolutions are in float32.
         hardware: the processor that times were measured on.
-        parity: largest difference in probability between Keras and onnxruntime.
+        parity: largest difference in probability from the network that it was made of, in Keras or as it was imported.
         latency_ms: median time of one image on one thread, in milliseconds.
         images_per_second: in batches of 64 on all cores.
         speed_over_float32: how many times as fast as the float32 form.

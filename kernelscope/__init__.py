@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     from contract.bundle import Bundle
@@ -36,6 +37,7 @@ __all__ = [
     "Prediction",
     "compare",
     "evaluate",
+    "import_model",
     "load",
     "quantize",
     "train",
@@ -205,6 +207,72 @@ def quantize(
     from training import tasks
 
     return tasks.quantize(_bundle(bundle), os.fspath(data), Path(output), progress=progress)
+
+
+def import_model(
+    model: str | os.PathLike[str],
+    labels: str | os.PathLike[str] | Sequence[str],
+    *,
+    name: str,
+    output: str | os.PathLike[str] = "out",
+    size: tuple[int, int] | None = None,
+    layout: Literal["nchw", "nhwc"] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    value_range: tuple[float, float] | None = None,
+    bgr: bool = False,
+    output_name: str | None = None,
+    resize_mode: Literal["crop", "squash", "letterbox"] = "crop",
+    data: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> Bundle:
+    """Publish a classifier that PyTorch, Keras or Hugging Face exported to ONNX as a bundle.
+
+    Args:
+        model: the .onnx file.
+        labels: a file of class names (one a line, or JSON), or the names, in the order of the model's output.
+        name: the model's name in the repository.
+        output: the repository to publish into.
+        size: height and width in pixels, where the graph leaves them open.
+        layout: the order of the input's axes, where the graph does not tell it.
+        mean, std: by channel, of values in [0, 1], in the network's own order of channels.
+        value_range: what black and white are to the network, instead of mean and deviation; 0 and 1 by default.
+        bgr: whether the network takes blue first.
+        output_name: the output with the answer, where several could be it.
+        resize_mode: how an image of another shape is brought to size.
+        data: labelled images that it was not trained on: one part calibrates, the other is scored.
+        progress: print what was found.
+
+    Raises:
+        KernelscopeError: something does not fit, the answers differ from the original's, or the repository cannot be
+            written to; nothing is published then.
+
+    Example:
+        >>> import_model("resnet18.onnx", ["cat", "dog"], name="pets")  # doctest: +SKIP
+    """
+    from rich.console import Console
+
+    from training.importing import importer
+
+    return importer.run(
+        importer.Options(
+            model=Path(model),
+            labels=Path(labels) if isinstance(labels, str | os.PathLike) else tuple(labels),
+            name=name,
+            output=Path(output),
+            size=size,
+            layout=layout,
+            mean=None if mean is None else tuple(mean),
+            std=None if std is None else tuple(std),
+            value_range=value_range,
+            bgr=bgr,
+            output_name=output_name,
+            resize_mode=resize_mode,
+            data=None if data is None else os.fspath(data),
+            command=f"kernelscope.import_model({Path(model).name!r}, name={name!r})",
+        ),
+        Console(quiet=not progress),
+    )
 
 
 def _bundle(source: Bundle | Classifier | str | os.PathLike[str]) -> Bundle:

@@ -16,11 +16,12 @@ from contract.version import VERSION
 
 @dataclass(frozen=True)
 class _Command:
-    """A subcommand: its module, its summary, and the extra that installs its packages."""
+    """A subcommand: its module, its summary, the extra that installs its packages, and its function's own name."""
 
     module: str
     summary: str
     extra: str = ""
+    function: str = ""
 
 
 COMMANDS: Final = {
@@ -33,6 +34,7 @@ COMMANDS: Final = {
     "compare": _Command("training.cli", "compare two models: accuracy, speed, size", "[train]"),
     "dream": _Command("service.dream_cli", "show what a layer sees in an image, by exaggerating it"),
     "features": _Command("training.cli", "find what each channel of a model responds to", "[train]"),
+    "import": _Command("training.importing.cli", "publish an ONNX classifier from elsewhere", function="import_"),
     "quantize": _Command("training.cli", "convert a model to int8, which is smaller and faster", "[train]"),
 }
 
@@ -56,7 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"kernelscope: there is no command {words[0]!r}: use one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     try:
-        command: Callable[[list[str]], int] = getattr(importlib.import_module(subcommand.module), words[0])
+        command: Callable[[list[str]], int] = getattr(
+            importlib.import_module(subcommand.module), subcommand.function or words[0]
+        )
         code = command(words[1:])
         sys.stdout.flush()
     except ModuleNotFoundError as error:

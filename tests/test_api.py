@@ -18,7 +18,7 @@ from tests.support.server import ROOT
 
 EXPORTS = {
     "Answer", "Bundle", "Card", "Classifier", "Comparison", "Evaluation", "ImageLike", "KernelscopeError", "Prediction",
-    "compare", "evaluate", "load", "quantize", "train",
+    "compare", "evaluate", "import_model", "load", "quantize", "train",
 }  # fmt: skip
 IMPORT_SECONDS = 0.05
 

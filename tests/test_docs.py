@@ -14,6 +14,7 @@ import yaml
 
 from tests.support.server import ROOT, Server, command
 from training import parsers
+from training.importing import cli as importing
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -23,6 +24,7 @@ PARSERS = {
     "compare": parsers.compare,
     "quantize": parsers.quantize,
     "inspect": parsers.inspect,
+    "import": importing.parser,
 }
 NOT_RUN = {
     r"uv tool install |pipx install |pip install ": "installs something",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import foreign
 from tests.support.images import class_folder
 from tests.support.server import ROOT
 
@@ -30,7 +31,7 @@ ALLOWED = {
         "contract", "service", "numpy", "fastapi", "starlette", "uvicorn", "httptools", "onnxruntime", "pydantic",
         "pydantic_settings", "prometheus_client", "simplejpeg", "opentelemetry", "rich", "PIL", "onnx",
     },
-    "kernelscope": {"contract", "kernelscope", "service", "training"},
+    "kernelscope": {"contract", "kernelscope", "service", "training", "rich"},
     "training": {
         "contract", "training", "numpy", "PIL", "keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "rich",
         "tensorboard", "matplotlib", "simplejpeg", "torch",
@@ -93,6 +94,19 @@ def test_training_needs_no_serving_packages(tmp_path: Path, monkeypatch: pytest.
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "out" / "colours" / "1" / "model.onnx").is_file()
+
+
+def test_importing_a_model_needs_no_training_packages(tmp_path: Path) -> None:
+    foreign.save(foreign.classifier(), tmp_path)
+    foreign.write_labels(tmp_path)
+    class_folder(tmp_path / "data", each=40)
+    words = ["import", "model.onnx", "--labels", "labels.txt", "--name", "pets", "--output", "out", "--data", "data"]
+    done = without(
+        {"tensorflow", "keras", "tf2onnx", "tensorboard", "matplotlib", "fastapi", "service"},
+        f"import os; os.chdir({str(tmp_path)!r})\nfrom kernelscope import cli; sys.exit(cli.main({words}))",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "out" / "pets" / "1" / "model.onnx").is_file()
 
 
 def test_a_missing_package_is_one_line() -> None:

@@ -7,26 +7,31 @@ import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import keras
-
-from training.networks.architectures import Precision
+if TYPE_CHECKING:
+    from training.networks.architectures import Precision
 
 _PACKAGES: Final = ("keras", "tensorflow-cpu", "tensorflow", "jax", "torch", "tf2onnx", "onnx", "onnxruntime", "numpy")
 
 
 def hardware() -> str:
     """Return the processor with the cores that this process may use, and the accelerator, if there is one."""
+    return f"{accelerator()}; {processor()}" if accelerator() else processor()
+
+
+def processor() -> str:
+    """Return the processor with the cores that this process may use."""
     name = _cpu_field("model name") or platform.machine()
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     extensions = [word for word in ("amx_bf16", "avx512_bf16", "avx512_vnni", "avx2") if word in _flags()]
-    text = f"{name}, {count} cores" + (f" ({', '.join(extensions)})" if extensions else "")
-    return f"{accelerator()}; {text}" if accelerator() else text
+    return f"{name}, {count} cores" + (f" ({', '.join(extensions)})" if extensions else "")
 
 
 def accelerator() -> str:
     """Return the accelerators that Keras' backend computes on, as the backend names them; empty for none."""
+    import keras  # imported here: an import of another model needs no Keras
+
     if keras.backend.backend() == "torch":  # Keras lists no devices for this backend
         return _torch_device()
     devices = [device for device in keras.distribution.list_devices() if not device.startswith("cpu")]

@@ -40,6 +40,11 @@ def read(proto: onnx.ModelProto, *, rounding: bool = False) -> Graph:
     if _opset(proto) < OLDEST_OPSET:
         proto = _converted(proto)
     constants, nodes = _folded(proto)
+    for node in nodes:
+        if any(attribute.HasField("g") and _reads_outside(attribute.g) for attribute in node.attribute):
+            raise CannotExplain(
+                f"the network is the inner graph of {node.op_type} {node.name!r}: it is not looked into"
+            )
     (given,) = (value for value in proto.graph.input if value.name not in constants)
     shape = (2, *(dim.dim_value for dim in given.type.tensor_type.shape.dim[1:]))
     outputs = tuple(value.name for value in proto.graph.output)
@@ -53,6 +58,13 @@ def read(proto: onnx.ModelProto, *, rounding: bool = False) -> Graph:
 
 def _opset(proto: onnx.ModelProto) -> int:
     return max((one.version for one in proto.opset_import if one.domain in ("", "ai.onnx")), default=1)
+
+
+def _reads_outside(graph: onnx.GraphProto) -> bool:
+    """Whether an inner graph reads tensors of the outer one, which are not among its node's inputs."""
+    own = {value.name for value in (*graph.input, *graph.initializer)}
+    own |= {name for node in graph.node for name in node.output}
+    return any(name and name not in own for node in graph.node for name in node.input)
 
 
 def _converted(proto: onnx.ModelProto) -> onnx.ModelProto:

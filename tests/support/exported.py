@@ -10,7 +10,7 @@ import numpy as np
 from contract import bundle
 from contract.card import Card
 from training import backbones
-from training.export import to_onnx
+from training.export import model_file, to_onnx
 from training.networks import architectures
 from training.networks.pretrained import Pretrained
 from training.recipes import RECIPES
@@ -41,4 +41,4 @@ def recipe_bundle(name: str, root: Path) -> bundle.Bundle:
     proto = to_onnx.convert(to_onnx.in_form(network, model, len(LABELS), for_export=True), 1.0)
     folder = root / name / "1"
     folder.mkdir(parents=True)
-    return to_onnx.write(proto, Card(name=name, labels=LABELS, height=SIZE[0], width=SIZE[1]), folder)
+    return model_file.write(proto, Card(name=name, labels=LABELS, height=SIZE[0], width=SIZE[1]), folder)

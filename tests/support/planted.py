@@ -11,7 +11,7 @@ from keras import layers
 from contract import bundle
 from contract.card import Card
 from contract.preprocessing import Pixels
-from training.export import to_onnx
+from training.export import model_file, to_onnx
 
 SIDE = 32
 CORNER = (slice(4, 12), slice(16, 24))
@@ -49,4 +49,4 @@ def planted_bundle(root: Path) -> bundle.Bundle:
     folder = root / "planted" / "1"
     folder.mkdir(parents=True)
     card = Card(name="planted", labels=LABELS, height=SIDE, width=SIDE)
-    return to_onnx.write(to_onnx.convert(model, 1.0), card, folder)
+    return model_file.write(to_onnx.convert(model, 1.0), card, folder)

@@ -19,7 +19,7 @@ from contract.preprocessing import Pixels
 from training import provenance
 from training.data.dataset import Dataset
 from training.evaluation import corruptions, evaluate, ood
-from training.export import report, to_onnx
+from training.export import model_file, report, to_onnx
 from training.loop.progress import Row, counting
 
 
@@ -64,7 +64,7 @@ def publish(
     with repository.staging(output, card.name) as staged:
         # The card has figures that are measured on the model file, and stands in that file itself. So the model is
         # first saved without a card, to be measured, and the bundle is written once all figures are known.
-        draft = to_onnx.save_draft(proto, card, staged)
+        draft = model_file.save_draft(proto, card, staged)
         parity = None if reference is None else to_onnx.check_parity(draft, reference, dataset.validation.images)
         validation = dataset.validation
         if held_out is None:
@@ -96,7 +96,7 @@ def publish(
             cost=cost,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        report.write(to_onnx.write(proto, card, staged), score, split.images, history)
+        report.write(model_file.write(proto, card, staged), score, split.images, history)
         if float32:
             shutil.copyfile(float32, staged / FLOAT32)
         return read(repository.publish(staged))

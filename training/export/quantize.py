@@ -34,7 +34,7 @@ from contract.preprocessing import Pixels
 from training.data import dataset as datasets
 from training.data.dataset import Dataset
 from training.evaluation import compare, evaluate, ood
-from training.export import to_onnx
+from training.export import model_file
 from training.export.publish import publish
 from training.loop.progress import counting
 
@@ -159,7 +159,7 @@ def convert(bundle: Bundle, images: Pixels, form: Form = FORMS[0], *, seed: int 
             nodes_to_exclude=convolutions[: form.float32_convolutions],
         )
         proto = onnx.load(quantised)
-    to_onnx.tidy(proto)
+    model_file.tidy(proto)
     return proto
 
 
@@ -326,7 +326,7 @@ def _best_form(bundle: Bundle, dataset: Dataset) -> tuple[onnx.ModelProto, Form,
     with tempfile.TemporaryDirectory() as folder:
         for form in forms:
             proto = convert(bundle, dataset.train.images, form)
-            draft = to_onnx.save_draft(proto, bundle.card, Path(folder))
+            draft = model_file.save_draft(proto, bundle.card, Path(folder))
             gain = measure(bundle, accuracy, draft, dataset)
             if gain.is_exact:
                 break

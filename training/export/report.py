@@ -11,11 +11,10 @@ import numpy as np
 from PIL import Image
 
 from contract.bundle import README, Bundle
-from contract.card import Accuracy, Backbone, Card, Corruptions, Cost, Data, Layer, Training
+from contract.card import Accuracy, Backbone, Card, Corruptions, Cost, Data, Layer, Original, Training
 from contract.preprocessing import Pixels
 from training.evaluation.calibrate import reliability, softmax
 from training.evaluation.evaluate import Evaluation
-from training.export import plots
 from training.export.markdown import code, text
 from training.loop.progress import Row
 
@@ -38,6 +37,8 @@ def write(bundle: Bundle, score: Evaluation, images: Pixels, history: Sequence[R
         images: the images of that evaluation, uint8 (N, H, W, 3).
         history: the epochs of the training; empty for an int8 form.
     """
+    from training.export import plots  # imported here: the page in Markdown needs no matplotlib
+
     folder, card = bundle.folder, bundle.card
     (folder / README).write_text(markdown(card), encoding="utf-8")
     plots_by_name = {
@@ -107,6 +108,8 @@ def _image(name: str) -> str:
 
 def _inside(card: Card, score: Evaluation) -> str:
     """How to look into the most confident mistakes: each as an image, and the command that explains one."""
+    from training.export import plots
+
     figures = []
     for place, index in enumerate(plots.worst_mistakes(score, _LOOKED_INTO), 1):
         shown, predicted = card.labels[score.targets[index]], card.labels[score.probabilities[index].argmax()]
@@ -223,7 +226,6 @@ $sections
 def markdown(card: Card) -> str:
     """Return the card as Markdown, ending in a line feed."""
     accuracy, training, data, cost = card.accuracy, card.training, card.data, card.cost
-    low, high = accuracy.interval or (0.0, 1.0)
     lines = [
         f"# {card.name}",
         "",
@@ -231,18 +233,12 @@ def markdown(card: Card) -> str:
         f"{text(', '.join(card.labels[:_MOST_NAMES]))}{' ...' if len(card.labels) > _MOST_NAMES else '.'}",
         f"An image of another shape: {_RESIZING[card.resize_mode]}; shrinking is antialiased (bicubic).",
         "",
-        f"**{accuracy.accuracy:.2%}** of the {accuracy.images:,} images of the {accuracy.split} split are "
-        f"classified correctly (95 % interval {low:.2%} to {high:.2%}). The expected calibration error over 15 bins is "
-        f"{accuracy.calibration_error:.2%} ({accuracy.uncalibrated_error:.2%} without the temperature "
-        f"{card.temperature}).",
+        *_score(card),
         "",
         *_uneven(card),
         *([f"**{warning}**", ""] if (warning := chance(accuracy, len(card.labels))) else []),
         *_rejection(card),
-        "| class | recall |",
-        "|---|---|",
-        *(f"| {text(label)} | {recall:.1%} |" for label, recall in accuracy.per_class.items()),
-        "",
+        *_recalls(accuracy),
         *_corrupted_lines(card),
         "| | |",
         "|---|---|",
@@ -251,6 +247,24 @@ def markdown(card: Card) -> str:
         f"{_made(card, code)}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _score(card: Card) -> list[str]:
+    accuracy = card.accuracy
+    if accuracy.accuracy is None:
+        return ["It was not scored on labelled images: `kernelscope evaluate` does that."]
+    low, high = accuracy.interval or (0.0, 1.0)
+    return [
+        f"**{accuracy.accuracy:.2%}** of the {accuracy.images:,} images of the {accuracy.split} split are "
+        f"classified correctly (95 % interval {low:.2%} to {high:.2%}). The expected calibration error over 15 bins is "
+        f"{accuracy.calibration_error:.2%} ({accuracy.uncalibrated_error:.2%} without the temperature "
+        f"{card.temperature})."
+    ]
+
+
+def _recalls(accuracy: Accuracy) -> list[str]:
+    rows = [f"| {text(label)} | {recall:.1%} |" for label, recall in accuracy.per_class.items()]
+    return ["| class | recall |", "|---|---|", *rows, ""] if rows else []
 
 
 def _corrupted_lines(card: Card) -> list[str]:
@@ -316,11 +330,23 @@ def _backbone(backbone: Backbone | None) -> list[tuple[str, str, tuple[Backbone,
     ]
 
 
+def _original(original: Original | None) -> list[tuple[str, str, tuple[Original, tuple[str, ...]]]]:
+    if original is None:
+        return []
+    return [
+        ("imported from", "{file}, {checksum}", (original, ("file", "checksum"))),
+        ("written by", "{producer}, opset {opset}", (original, ("producer", "opset"))),
+        ("takes", "{input}", (original, ("input",))),
+        ("gives", "{output}", (original, ("output",))),
+        ("several images", "{batching}", (original, ("batching",))),
+    ]
+
+
 def _facts(data: Data, training: Training, cost: Cost) -> list[tuple[str, str]]:
     """Rows of titles and facts: provenance and cost. What the card does not have is left out."""
     versions = ", ".join(f"{name} {version}" for name, version in training.versions.items())
     where = "one thread" + (f" of {cost.hardware}" if cost.hardware else "")
-    rows: list[tuple[str, str, tuple[Data | Training | Cost | Backbone, tuple[str, ...]]]] = [
+    rows: list[tuple[str, str, tuple[Data | Training | Cost | Backbone | Original, tuple[str, ...]]]] = [
         ("data", "{name}, {checksum}", (data, ("name", "checksum"))),
         (
             "images",
@@ -330,6 +356,7 @@ def _facts(data: Data, training: Training, cost: Cost) -> list[tuple[str, str]]:
         ),
         ("recipe", "{recipe}, seed {seed}, batches of {batch_size}", (training, ("recipe", "seed", "batch_size"))),
         *_backbone(training.backbone),
+        *_original(training.original),
         ("distilled from", "{teacher}", (training, ("teacher",))),
         ("started from", "{initial}", (training, ("initial",))),
         ("training", "{epochs} epochs, {seconds:,.0f} s, {precision}", (training, ("epochs", "seconds", "precision"))),
@@ -351,7 +378,7 @@ def _facts(data: Data, training: Training, cost: Cost) -> list[tuple[str, str]]:
             "{agreement_with_float32:.2%} of validation and training images",
             (cost, ("agreement_with_float32",)),
         ),
-        ("Keras and onnxruntime", "differ by {parity:.0e} in probability at most", (cost, ("parity",))),
+        ("original and bundle", "differ by {parity:.0e} in probability at most", (cost, ("parity",))),
     ]
     known = [
         (title, pattern.format_map(vars(part)))

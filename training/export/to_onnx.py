@@ -5,31 +5,26 @@ The export needs TensorFlow, whatever backend trained the network: weights are p
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
-from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Final
 
 import keras
 import numpy as np
 import onnx
 
-from contract.bundle import CARD, INPUT, LOGITS, MODEL, PROBABILITIES, Bundle
-from contract.card import Card
+from contract.bundle import INPUT, LOGITS, PROBABILITIES, Bundle
 from contract.errors import KernelscopeError
 from contract.preprocessing import Pixels
 from contract.session import open_session
 from training.evaluation.calibrate import softmax
+from training.export import model_file
 from training.export.fold import fold
 from training.loop.trainer import predict
 from training.networks import architectures
 
 OPSET: Final = 17
 """tf2onnx can write 18 too, but then it leaves a transposition behind each max-pooling."""
-BATCH: Final = "batch"
-"""The name of the batch dimension of every input and output."""
 PARITY: Final = 1e-4
 """The largest difference in probability between Keras and onnxruntime that passes."""
 PARITY_BATCHES: Final = (1, 7, 64)
@@ -91,43 +86,9 @@ def convert(model: keras.Model, temperature: float) -> onnx.ModelProto:
     proto: onnx.ModelProto
     proto, _ = tf2onnx.convert.from_function(graph, input_signature=signature, opset=OPSET)
     fold(proto)
-    tidy(proto)
+    model_file.tidy(proto)
     check_graph(proto)
     return proto
-
-
-def tidy(proto: onnx.ModelProto) -> None:
-    """Name the first dimension of inputs and outputs `BATCH`; remove unused operator sets and inferred shapes.
-
-    Converters give each tensor's batch dimension a name of its own, and list operator sets that no node is from. Shapes
-    of intermediate tensors are inferred by whoever loads the graph.
-
-    Args:
-        proto: changed in place.
-    """
-    for value in (*proto.graph.input, *proto.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = BATCH
-    del proto.graph.value_info[:]
-    used = {_domain(node) for node in _nodes(proto)}
-    needed = [operator_set for operator_set in proto.opset_import if _domain(operator_set) in used]
-    del proto.opset_import[:]
-    proto.opset_import.extend(needed)
-
-
-def _domain(item: onnx.NodeProto | onnx.OperatorSetIdProto) -> str:
-    """Return the operator set's name; that of the standard operators may be written as nothing or as `ai.onnx`."""
-    return "" if item.domain == "ai.onnx" else str(item.domain)
-
-
-def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    """Yield all nodes, including those of subgraphs (the branches of an If, the body of a Loop) and of functions."""
-    waiting = [*proto.graph.node, *(node for function in proto.functions for node in function.node)]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        for attribute in node.attribute:
-            for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-                waiting.extend(graph.node)
 
 
 def check_graph(proto: onnx.ModelProto) -> None:
@@ -167,26 +128,3 @@ def check_parity(bundle: Bundle, model: keras.Model, images: Pixels) -> float:
     if not worst < PARITY:
         raise ExportError(f"onnxruntime and Keras differ by {worst:.1e} in probability; at most {PARITY} is allowed")
     return worst
-
-
-def save_draft(proto: onnx.ModelProto, card: Card, folder: Path) -> Bundle:
-    """Write `model.onnx` alone, so that the model can be measured; its card is in the returned bundle only."""
-    draft = Bundle(folder, card)
-    draft.model.write_bytes(proto.SerializeToString())
-    return draft
-
-
-def write(proto: onnx.ModelProto, card: Card, folder: Path) -> Bundle:
-    """Write `model.onnx`, with the card in its metadata, and `card.json` into a folder; return the bundle.
-
-    The card's `cost.bytes` becomes the size of the model file.
-    """
-    model, size = b"", None
-    while size != len(model):  # the card is inside the file whose size it has: repeated until the size is right
-        size = len(model)
-        card = dataclasses.replace(card, cost=dataclasses.replace(card.cost, bytes=size))
-        onnx.helper.set_model_props(proto, {"card": card.to_json()})
-        model = proto.SerializeToString()
-    (folder / MODEL).write_bytes(model)
-    (folder / CARD).write_text(card.to_json(), encoding="utf-8")
-    return Bundle(folder, card)

@@ -20,7 +20,7 @@ from training import backbones, pipeline
 from training.data import dataset as datasets
 from training.data.split import Split
 from training.evaluation import evaluate
-from training.export import quantize, to_onnx
+from training.export import model_file, quantize, to_onnx
 from training.loop import trainer
 from training.networks import architectures
 from training.networks.pretrained import Pretrained
@@ -70,7 +70,7 @@ def test_integers_answer_as_floats_do(exact: Bundle, place: Path, tmp_path: Path
     assert all(tensor.data_type == onnx.TensorProto.INT8 for tensor in weights)
     # seven bits, or processors without VNNI compute something else
     assert all(np.abs(onnx.numpy_helper.to_array(tensor).astype(int)).max() <= 64 for tensor in weights)
-    int8 = to_onnx.save_draft(proto, exact.card, tmp_path)
+    int8 = model_file.save_draft(proto, exact.card, tmp_path)
     assert int8.model.stat().st_size < exact.model.stat().st_size / 2
     targets = evaluate.predict_logits(exact, images).argmax(1)
     assert evaluate.evaluate(int8, Split(images, targets), "x").accuracy > 0.85
@@ -177,7 +177,7 @@ def test_no_two_neighbouring_products_overflow_sixteen_bits(tmp_path: Path) -> N
     model = Pretrained().build((32, 32), 3)
     backbones.find("efficientnet-lite0").load(model)
     card = Card(name="lite", labels=("a", "b", "c"), height=32, width=32)
-    float32 = to_onnx.save_draft(to_onnx.convert(model, 1.0), card, tmp_path)
+    float32 = model_file.save_draft(to_onnx.convert(model, 1.0), card, tmp_path)
     images = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
     proto = quantize.convert(float32, images, quantize.DEPTHWISE_FORMS[0])
     weights = {

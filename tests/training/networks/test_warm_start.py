@@ -14,7 +14,7 @@ from contract.card import Card, Cost
 from contract.errors import UsageError
 from contract.preprocessing import Pixels
 from training.evaluation import evaluate
-from training.export import to_onnx
+from training.export import model_file, to_onnx
 from training.loop import trainer
 from training.networks.architectures import Network, Pairs, Whitened, whiten
 from training.networks.warm_start import load_weights
@@ -42,7 +42,7 @@ def exported(network: Network, images: Pixels, folder: Path) -> Bundle:
     folder.mkdir()
     proto = to_onnx.convert(to_onnx.in_form(network, model, 3, for_export=True), 1.0)
     card = Card(name="x", labels=("a", "b", "c"), height=16, width=16, cost=Cost(dtype="float32"))
-    return to_onnx.save_draft(proto, card, folder)
+    return model_file.save_draft(proto, card, folder)
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=repr)
