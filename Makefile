@@ -19,7 +19,7 @@ train: $(BIN)/.train ## train on CIFAR-10 into out/ (make train ARGS='--data my-
 
 LONG := tests/contract/network tests/contract/test_decode_memory.py tests/service/explanation \
 	tests/service/inference/test_decode_attacks.py tests/service/test_life_and_death.py \
-	tests/training/importing/test_exports.py
+	tests/training/importing/test_exports.py tests/service/classify
 MONITORING := tests/deploy/test_prometheus.py
 
 test: $(BIN)/.test ## run the tests, but those that need a browser or minutes
@@ -53,7 +53,7 @@ format: $(BIN)/.test ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 requirements: ## pin requirements/*.in anew, with hashes (needs uv)
-	cd requirements && for name in test serve train build bench audit docs; do \
+	cd requirements && for name in test serve train classify build bench audit docs; do \
 		constraint=$$(case $$name in test|bench|audit) ;; *) echo "-c test.txt";; esac); \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 			--upgrade $$constraint $$name.in -o $$name.txt || exit 1; done

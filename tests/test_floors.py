@@ -30,6 +30,7 @@ ALLOWED = {
     "service": {
         "contract", "service", "numpy", "fastapi", "starlette", "uvicorn", "httptools", "onnxruntime", "pydantic",
         "pydantic_settings", "prometheus_client", "simplejpeg", "opentelemetry", "rich", "PIL", "onnx",
+        "pyarrow", "fsspec",
     },
     "kernelscope": {"contract", "kernelscope", "service", "training", "rich"},
     "training": {
@@ -113,6 +114,15 @@ def test_a_missing_package_is_one_line() -> None:
     done = without({"keras"}, "from kernelscope import cli; sys.exit(cli.main(['train']))")
     assert done.returncode == 1
     assert done.stderr == "kernelscope train: keras is not installed: pip install 'kernelscope[train]'\n"
+
+
+def test_classifying_in_bulk_needs_an_extra() -> None:
+    done = without(
+        {"pyarrow"},
+        "from kernelscope import cli; sys.exit(cli.main(['classify', 'examples/images', '--output', 'nowhere']))",
+    )
+    assert done.returncode == 1
+    assert done.stderr == "kernelscope classify: pyarrow is not installed: pip install 'kernelscope[classify]'\n"
 
 
 def test_every_module_stands_in_the_architecture() -> None:
