@@ -201,8 +201,8 @@ class _Run:
 
     def _prepare(self) -> architectures.Start | None:
         with counting(self.console, "preparing the network") as progress:
-            by_class = self.batches.class_weights
-            return self.recipe.network.start(self.model, self.dataset, by_class, self.seed, progress)
+            by_class, transforms = self.batches.class_weights, self.recipe.augmentation
+            return self.recipe.network.start(self.model, self.dataset, transforms, by_class, self.seed, progress)
 
     # --- the loop
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from keras import layers, ops
 
 from contract.preprocessing import Pixels
+from training.data.augment import Transform
 from training.data.dataset import Dataset
 from training.networks import linear_head
 from training.networks.convolution import Convolution
@@ -65,6 +66,7 @@ class Network(Protocol):
         self,
         model: keras.Model,
         dataset: Dataset,
+        transforms: tuple[Transform, ...],
         by_class: npt.NDArray[np.float32] | None,
         seed: int,
         progress: Callable[[int, int], None],
@@ -74,6 +76,7 @@ class Network(Protocol):
         Args:
             model: made by `build`; changed in place.
             dataset: what it will be trained on.
+            transforms: the augmentation that it will be trained with.
             by_class: float32 (classes,), the weight of each class; None where all weigh the same.
             seed: of what is random here.
             progress: called with images done and in all, if this takes long.
@@ -125,6 +128,7 @@ class Pairs:
         self,
         model: keras.Model,
         dataset: Dataset,
+        transforms: tuple[Transform, ...],
         by_class: npt.NDArray[np.float32] | None,
         seed: int,
         progress: Callable[[int, int], None],
@@ -218,6 +222,7 @@ class Whitened:
         self,
         model: keras.Model,
         dataset: Dataset,
+        transforms: tuple[Transform, ...],
         by_class: npt.NDArray[np.float32] | None,
         seed: int,
         progress: Callable[[int, int], None],

@@ -62,7 +62,14 @@ class CrossValidation:
     targets: Targets
 
 
-def fit(features: Floats, targets: Targets, classes: int, strength: float, counts: Floats | None = None) -> LinearHead:
+def fit(
+    features: Floats,
+    targets: Targets,
+    classes: int,
+    strength: float,
+    counts: Floats | None = None,
+    views: Floats | None = None,
+) -> LinearHead:
     """Fit a head.
 
     Args:
@@ -71,26 +78,37 @@ def fit(features: Floats, targets: Targets, classes: int, strength: float, count
         classes: how many there are.
         strength: half of this, times the squared weights, is added to the sum of the images' cross-entropies.
         counts: (N,), what each image counts in that sum; one each where None.
+        views: (views, N, count), features of augmented images; all of an image share what it counts.
     """
-    return next(_path(features, targets, classes, (strength,), counts))
+    return next(_path(*_with_views(features, targets, counts, views), classes, (strength,)))
 
 
 def cross_validate(
-    features: Floats, targets: Targets, classes: int, counts: Floats | None = None, *, seed: int = 0
+    features: Floats,
+    targets: Targets,
+    classes: int,
+    counts: Floats | None = None,
+    views: Floats | None = None,
+    *,
+    seed: int = 0,
 ) -> CrossValidation:
     """Choose the strength by the answers to held-out folds; see `fit`.
 
     Beyond `_MOST` images, as many are drawn. Weaker penalties are tried until the cross-entropy rises.
     """
     rng = np.random.default_rng(seed)
+
+    def some(index: npt.NDArray[Any]) -> tuple[Floats, Targets, Floats | None, Floats | None]:
+        weighed, seen = None if counts is None else counts[index], None if views is None else views[:, index]
+        return features[index], targets[index], weighed, seen
+
     if len(targets) > _MOST:
-        drawn = rng.permutation(len(targets))[:_MOST]
-        features, targets, counts = features[drawn], targets[drawn], None if counts is None else counts[drawn]
+        features, targets, counts, views = some(rng.permutation(len(targets))[:_MOST])
     fold = folds(targets, min(FOLDS, len(targets)), rng)
-    paths = []
-    for number in range(fold.max() + 1):
-        kept = fold != number
-        paths.append(_path(features[kept], targets[kept], classes, STRENGTHS, None if counts is None else counts[kept]))
+    paths = [
+        _path(*_with_views(*some(np.flatnonzero(fold != number))), classes, STRENGTHS)
+        for number in range(fold.max() + 1)
+    ]
     best, lowest = None, np.inf
     for strength in STRENGTHS:
         logits = np.zeros((len(targets), classes), np.float32)
@@ -101,8 +119,19 @@ def cross_validate(
             break
         best, lowest = CrossValidation(strength, logits, targets), loss
     if best is None:
-        raise ValueError("the features are no numbers")
+        raise ValueError("the features are not finite")
     return best
+
+
+def _with_views(
+    features: Floats, targets: Targets, counts: Floats | None, views: Floats | None
+) -> tuple[Floats, Targets, Floats]:
+    """Features and views in one array, with their targets, and what each counts."""
+    counts = np.ones(len(features), np.float32) if counts is None else np.asarray(counts, np.float32)
+    if views is None or not len(views):
+        return features, targets, counts
+    times = len(views) + 1
+    return np.concatenate([features, *views]), np.tile(targets, times), np.tile(counts / times, times)
 
 
 def folds(targets: Targets, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -115,13 +144,12 @@ def folds(targets: Targets, count: int, rng: np.random.Generator) -> npt.NDArray
 
 
 def _path(
-    features: Floats, targets: Targets, classes: int, strengths: tuple[float, ...], counts: Floats | None
+    features: Floats, targets: Targets, counts: Floats, classes: int, strengths: tuple[float, ...]
 ) -> Iterator[LinearHead]:
     """Heads of one strength after another, each begun at the last."""
     mean, deviation = features.mean(0), features.std(0)
     deviation = np.where(deviation > 1e-6, deviation, 1.0)
     x = np.asarray((features - mean) / deviation, np.float32)
-    counts = np.ones(len(x), np.float32) if counts is None else np.asarray(counts, np.float32)
     solution = np.zeros((x.shape[1] + 1, classes), np.float32)
     for strength in strengths:
         flat = minimise(_loss(x, targets, counts / counts.sum(), strength / counts.sum()), solution.ravel())

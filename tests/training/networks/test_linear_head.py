@@ -72,3 +72,18 @@ def test_a_class_of_one_and_a_feature_that_is_constant() -> None:
     found = linear_head.cross_validate(features, targets, 3)
     assert np.isfinite(found.logits).all()
     assert np.isfinite(linear_head.fit(features, targets, 3, found.strength).weights).all()
+
+
+def test_views_share_what_their_image_counts() -> None:
+    features, targets = clusters(20, 3, 1.0)
+    plain = linear_head.fit(features, targets, 3, 10.0)
+    same = linear_head.fit(features, targets, 3, 10.0, views=np.stack([features, features]))
+    np.testing.assert_allclose(plain.weights, same.weights, atol=2e-3)
+    rng = np.random.default_rng(1)
+    views = features + rng.normal(0, 1.0, (4, *features.shape))  # the noise that new images have
+    new, wanted = clusters(300, 3, 1.5, seed=2)
+    heads = (linear_head.fit(features[::5], targets[::5], 3, 1.0, views=some) for some in (None, views[:, ::5]))
+    without, with_views = (float((head.logits(new).argmax(1) == wanted).mean()) for head in heads)
+    assert with_views >= without
+    found = linear_head.cross_validate(features, targets, 3, views=views)
+    assert len(found.logits) == len(targets)
