@@ -51,6 +51,8 @@ _AGREEMENT_IMAGES: Final = 500
 LEAST_GAIN: Final = 1.5
 """The least speed, as a multiple of float32's, that is accepted."""
 _BATCH: Final = 64
+_BATCH_PIXELS: Final = 2**20
+"""Pixels in a batch of calibration at most: all activations of a batch are kept at once."""
 _LARGEST_PAIR: Final = 127.0
 """Of two neighbouring weights, as integers, the sum of the magnitudes; one less than what overflows, for rounding."""
 
@@ -115,7 +117,7 @@ class Gain:
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is untyped
     def __init__(self, images: Pixels) -> None:
-        size = min(_BATCH, len(images))
+        size = max(1, min(_BATCH, len(images), _BATCH_PIXELS // (images.shape[1] * images.shape[2])))
         count = len(images) // size  # the percentile's histograms need batches of one size
         self._batches: Iterator[Pixels] = iter(np.split(images[: count * size], count))
 
