@@ -33,7 +33,7 @@ def available(mount: Path = cgroups.MOUNT, own: Path = cgroups.OWN, system: Path
 
 def _groups(mount: Path, own: Path) -> list[tuple[int, int]]:
     """Of each control group that has a limit: the limit, and what is used of it, without files that can be dropped."""
-    found = []
+    groups = []
     for folder in cgroups.folders("memory", mount, own):
         for most, used in (
             ("memory.max", "memory.current"),
@@ -41,8 +41,8 @@ def _groups(mount: Path, own: Path) -> list[tuple[int, int]]:
         ):
             bytes_at_most, bytes_now = cgroups.words(folder / most), cgroups.words(folder / used)
             if bytes_at_most and bytes_now and bytes_at_most[0].isdecimal() and int(bytes_at_most[0]) < _NO_LIMIT:
-                found.append((int(bytes_at_most[0]), max(0, int(bytes_now[0]) - _droppable(folder))))
-    return found
+                groups.append((int(bytes_at_most[0]), max(0, int(bytes_now[0]) - _droppable(folder))))
+    return groups
 
 
 def _droppable(folder: Path) -> int:

@@ -40,7 +40,7 @@ def dream(arguments: list[str]) -> int:
     console = Console(stderr=True)
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(f"{layer.id} of {name}")
-        found = exaggerate(
+        dreamt = exaggerate(
             form,
             np.asarray(image, np.uint8),
             wish,
@@ -48,7 +48,7 @@ def dream(arguments: list[str]) -> int:
             lambda done, total: bar.update(task, completed=done, total=total),
         )
     output = chosen.output or chosen.image.with_name(f"{chosen.image.stem}-{layer.id}.png")
-    output.write_bytes(png(found))
+    output.write_bytes(png(dreamt))
     print(output)
     return 0
 

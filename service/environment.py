@@ -48,17 +48,17 @@ def warnings(environment: Mapping[str, str], settings: Collection[str]) -> list[
         ['there is no setting KERNELSCOPE_MAXBODY: is it KERNELSCOPE_MAX_BODY?']
     """
     known = [f"{PREFIX}{name.upper()}" for name in settings]
-    found = []
+    lines = []
     for name, value in sorted(environment.items()):
         if not name.upper().startswith(PREFIX):
             continue
         if _ADDRESS.match(value):
             if name == f"{PREFIX}PORT":
-                found.append(f"{name} is {value[:40]!r}, the address of a Service: it is ignored; --port sets the port")
+                lines.append(f"{name} is {value[:40]!r}, the address of a Service: it is ignored; --port sets the port")
         elif name.upper() not in known and name not in _ELSEWHERE and not _SERVICE_LINK.fullmatch(name):
             near = difflib.get_close_matches(name.upper(), known, 1)
-            found.append(f"there is no setting {name}" + (f": is it {near[0]}?" if near else ""))
-    return found
+            lines.append(f"there is no setting {name}" + (f": is it {near[0]}?" if near else ""))
+    return lines
 
 
 def log_warnings(environment: Mapping[str, str], settings: Collection[str]) -> None:

@@ -120,8 +120,8 @@ class _Supervisor:
                 self._start(worker)
 
     def _next_signal(self, until: float) -> int | None:
-        found = signal.sigtimedwait(_SIGNALS, max(0.0, until - time.monotonic()))
-        return found.si_signo if found else None
+        received = signal.sigtimedwait(_SIGNALS, max(0.0, until - time.monotonic()))
+        return received.si_signo if received else None
 
     def _start(self, number: int) -> None:
         self._started[number] = time.monotonic()
@@ -164,8 +164,8 @@ class _Supervisor:
         """Numbers and exit codes of those that have ended."""
         ended = []
         for number, pid in list(self._pids.items()):
-            found, status = os.waitpid(pid, os.WNOHANG)
-            if found:
+            child, status = os.waitpid(pid, os.WNOHANG)
+            if child:
                 del self._pids[number]
                 if number in self._outputs:
                     self._outputs.pop(number).read_rest()
@@ -233,9 +233,9 @@ class _Supervisor:
         delay = 0.0 if number == signal.SIGINT else self._settings.drain_delay
         until = time.monotonic() + delay + self._settings.drain_timeout + DRAIN_GRACE
         while self._pids:
-            found = self._next_signal(until)
+            received = self._next_signal(until)
             self._reap()
-            if found in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C does not wait for requests
+            if received in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C does not wait for requests
                 self._kill(signal.SIGINT)
             if time.monotonic() >= until and self._pids:
                 log.error("%d processes did not end in time and are killed", len(self._pids))

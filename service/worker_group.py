@@ -164,7 +164,9 @@ class WorkerGroup:
             for model in self._registry.all()
         ]
         pids = [os.getpid(), *(status.pid for status in statuses if status)]
-        return self._metrics.page(accept, [self._own_figures(), *(one for one in others if one)], models, pids)
+        return self._metrics.page(
+            accept, [self._own_figures(), *(figures for figures in others if figures)], models, pids
+        )
 
     async def stats(self, loaded: LoadedModel) -> Stats:
         """What a version has run, summed over the processes."""
@@ -199,7 +201,7 @@ class WorkerGroup:
             case FiguresQuery():
                 return self._own_figures()
             case StatsQuery(name, version):
-                loaded = [one for one in self._registry.all() if (one.name, one.version) == (name, version)]
+                loaded = [model for model in self._registry.all() if (model.name, model.version) == (name, version)]
                 return loaded[0].stats if loaded else None
             case StateQuery():
                 return self._registry.state()

@@ -95,8 +95,8 @@ class Loading:
 def loading_of(memory: SharedMemory, number: int) -> Loading | None:
     """What a process is loading, or was when it died; None where it is nothing."""
     data = memory.loading[number].read()
-    found: Loading | None = pickle.loads(data) if data else None  # noqa: S301 -- of a process of our own
-    return found
+    loading: Loading | None = pickle.loads(data) if data else None  # noqa: S301 -- of a process of our own
+    return loading
 
 
 class WorkerLink:

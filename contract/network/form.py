@@ -59,15 +59,15 @@ class Form:
         if self.score not in wanted:  # a bundle without logits: what its softmax reads has them
             return tuple(self.tensors(images.astype(np.float32), [self.score, bundle.PROBABILITIES]))  # type: ignore[return-value]
         parts = [self._plain.run(wanted, {self.graph.input: part}) for part in in_batches(images)]
-        found = [np.concatenate(values) for values in zip(*parts, strict=True)]
-        return found[0], found[-1]
+        outputs = [np.concatenate(values) for values in zip(*parts, strict=True)]
+        return outputs[0], outputs[-1]
 
     def tensors(self, images: Array, names: list[str]) -> list[Array]:
         """Tensors that the served form computes from images, (N, H, W, 3) of values 0 to 255."""
         given = np.ascontiguousarray(images, np.float32)
         inner = [name for name in names if name != self.graph.input]
-        found = dict(zip(inner, sessions.run(self._tapped, inner, {self.graph.input: given}), strict=True))
-        return [found.get(name, given) for name in names]
+        values = dict(zip(inner, sessions.run(self._tapped, inner, {self.graph.input: given}), strict=True))
+        return [values.get(name, given) for name in names]
 
     @cached_property
     def gradient(self) -> Gradient:

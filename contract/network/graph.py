@@ -81,11 +81,11 @@ class Graph:
     @cached_property
     def consumers(self) -> dict[str, list[Node]]:
         """The nodes that read a tensor, in order."""
-        found: dict[str, list[Node]] = {}
+        readers: dict[str, list[Node]] = {}
         for node in self.nodes:
             for name in dict.fromkeys(node.inputs):
-                found.setdefault(name, []).append(node)
-        return found
+                readers.setdefault(name, []).append(node)
+        return readers
 
     def dynamic(self, node: Node) -> list[str]:
         """The inputs of a node that depend on the image."""

@@ -126,8 +126,8 @@ class Layers:
     @classmethod
     def of(cls, graph: Graph) -> Layers:
         """Find the layers of a graph."""
-        found = tuple(_found(graph))
-        return cls(graph, found, {layer.tensor: layer for layer in found})
+        layers = tuple(_found(graph))
+        return cls(graph, layers, {layer.tensor: layer for layer in layers})
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.all)

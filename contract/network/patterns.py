@@ -35,18 +35,18 @@ class Gate:
 
 def gates(graph: Graph) -> dict[str, Gate]:
     """Activations of the form x·f(x), by the tensor that they give."""
-    found: dict[str, Gate] = {}
+    by_tensor: dict[str, Gate] = {}
     for node in graph.nodes:
         if node.operator == "Mul" and len(graph.dynamic(node)) == 2:
             gate = _gate(graph, node)
             if gate:
-                found[gate.members[-1].output] = gate
-    return found
+                by_tensor[gate.members[-1].output] = gate
+    return by_tensor
 
 
 def biases(graph: Graph) -> dict[str, Node]:
     """The node that adds a bias to a product of matrices, by the tensor of the product."""
-    found: dict[str, Node] = {}
+    by_tensor: dict[str, Node] = {}
     for node in graph.nodes:
         readers = graph.consumers.get(node.output, [])
         if node.operator != "MatMul" or len(readers) != 1 or node.output in graph.outputs:
@@ -55,8 +55,8 @@ def biases(graph: Graph) -> dict[str, Node]:
         constants = [graph.constants[name] for name in reader.inputs if name in graph.constants]
         width = graph.shapes[node.output][-1]
         if reader.operator == "Add" and len(constants) == 1 and constants[0].size == width > 1:
-            found[node.output] = reader
-    return found
+            by_tensor[node.output] = reader
+    return by_tensor
 
 
 def _gate(graph: Graph, product: Node) -> Gate | None:
@@ -72,7 +72,7 @@ def _gate(graph: Graph, product: Node) -> Gate | None:
         return None
     last = product
     readers = graph.consumers.get(product.output, [])
-    halves = [one for one in readers if one.operator in ("Mul", "Div") and len(graph.dynamic(one)) == 1]
+    halves = [reader for reader in readers if reader.operator in ("Mul", "Div") and len(graph.dynamic(reader)) == 1]
     if "Erf" in operators and len(readers) == len(halves) == 1:  # x·(1 + erf(x / √2)) / 2
         members.append(product)
         (last,) = halves

@@ -48,7 +48,7 @@ def read(proto: onnx.ModelProto, *, rounding: bool = False) -> Graph:
     (given,) = (value for value in proto.graph.input if value.name not in constants)
     shape = (2, *(dim.dim_value for dim in given.type.tensor_type.shape.dim[1:]))
     outputs = tuple(value.name for value in proto.graph.output)
-    opsets = tuple((one.domain, one.version) for one in proto.opset_import)
+    opsets = tuple((opset.domain, opset.version) for opset in proto.opset_import)
     passed = frozenset() if rounding else QUANTISATION
     made = _nodes(nodes, passed, outputs)
     graph = Graph(made, constants, given.name, outputs, {given.name: shape}, {}, opsets)
@@ -57,7 +57,7 @@ def read(proto: onnx.ModelProto, *, rounding: bool = False) -> Graph:
 
 
 def _opset(proto: onnx.ModelProto) -> int:
-    return max((one.version for one in proto.opset_import if one.domain in ("", "ai.onnx")), default=1)
+    return max((opset.version for opset in proto.opset_import if opset.domain in ("", "ai.onnx")), default=1)
 
 
 def _reads_outside(graph: onnx.GraphProto) -> bool:
@@ -76,7 +76,7 @@ def _converted(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 def _folded(proto: onnx.ModelProto) -> tuple[dict[str, Array], list[onnx.NodeProto]]:
     """The constants of a graph, with those that are computed from others, and the nodes that remain."""
-    constants = {one.name: numpy_helper.to_array(one) for one in proto.graph.initializer}
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
     known, fixed, rest = set(constants), [], []
     for node in proto.graph.node:
         if all(not name or name in known for name in node.input) and "Random" not in node.op_type:
@@ -100,7 +100,7 @@ def _nodes(nodes: list[onnx.NodeProto], passed: frozenset[str], outputs: tuple[s
     kept = []
     for place, node in enumerate(nodes):
         operator, inputs = node.op_type, tuple(instead.get(name, name) for name in node.input)
-        attributes = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+        attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
         if operator in passed:
             if node.output[0] not in outputs:
                 instead[node.output[0]] = inputs[0]
@@ -142,9 +142,9 @@ def _roles(graph: Graph) -> dict[str, tuple[str, ...]]:
     roles: dict[str, tuple[str, ...]] = {graph.input: IMAGE_AXES} if len(graph.shapes[graph.input]) == 4 else {}
     for node in graph.nodes:
         for name in node.outputs:
-            found = _output_roles(graph, node, roles) if name else None
-            if found and len(found) == len(graph.shapes[name]):
-                roles[name] = found
+            output_roles = _output_roles(graph, node, roles) if name else None
+            if output_roles and len(output_roles) == len(graph.shapes[name]):
+                roles[name] = output_roles
     return roles
 
 

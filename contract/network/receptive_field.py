@@ -81,16 +81,16 @@ class Field:
 
 def fields(graph: Graph) -> dict[str, Field]:
     """The receptive field of each tensor that depends on the image."""
-    found = {graph.input: Field()}
+    by_tensor = {graph.input: Field()}
     for node in graph.nodes:
-        before = [found[name] for name in dict.fromkeys(node.inputs) if name in found]
+        before = [by_tensor[name] for name in dict.fromkeys(node.inputs) if name in by_tensor]
         if not before:
             continue
         field = before[0]
         for other in before[1:]:
             field = field.joined(other)
-        found.update(dict.fromkeys(node.outputs, _after(graph, node, field)))
-    return found
+        by_tensor.update(dict.fromkeys(node.outputs, _after(graph, node, field)))
+    return by_tensor
 
 
 def _after(graph: Graph, node: Node, field: Field) -> Field:

@@ -33,5 +33,5 @@ def run(session: onnxruntime.InferenceSession, outputs: Sequence[str], feeds: di
     """Compute `outputs` and what they need, and nothing else."""
     options = onnxruntime.RunOptions()
     options.only_execute_path_to_fetches = True
-    found: list[Array] = session.run(list(outputs), feeds, options)
-    return found
+    values: list[Array] = session.run(list(outputs), feeds, options)
+    return values

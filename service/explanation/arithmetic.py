@@ -77,11 +77,11 @@ class _Values:
         wanted = [name for name in (layer.tensor, *sorted(reads)) if name not in form.served.constants]
         known = {form.graph.input, *form.served.shapes}
         wanted = [name for name in dict.fromkeys(wanted) if name in known]
-        self._found = dict(zip(wanted, form.tensors(image, wanted), strict=True))
+        self._tensors = dict(zip(wanted, form.tensors(image, wanted), strict=True))
 
     def whole(self, tensor: str) -> Array:
         """All of a tensor, or of a constant."""
-        return self._found[tensor] if tensor in self._found else self.form.served.constants[tensor]
+        return self._tensors[tensor] if tensor in self._tensors else self.form.served.constants[tensor]
 
     def at(self, tensor: str, unit: Size) -> Array:
         """A tensor's value at a unit."""
@@ -150,8 +150,8 @@ def _dense(values: _Values, layer: Layer, unit: Size, value: float) -> Part:
     return {
         **_read_from(values, layer),
         "terms": [
-            {"channel": channel, "input": one, "weight": weight, "product": product}
-            for channel, (one, weight, product) in enumerate(
+            {"channel": channel, "input": activation, "weight": weight, "product": product}
+            for channel, (activation, weight, product) in enumerate(
                 zip(_list(taken), _list(weights), _list(products), strict=True)
             )
         ],
@@ -171,7 +171,7 @@ def _pooling(values: _Values, layer: Layer, unit: Size, value: float) -> Part:
     columns = _inside(left, window.kernel[1], window.dilation[1], maps.shape[1])
     taken = maps[np.ix_(rows, columns)][:, :, unit[2]]
     is_max = "Max" in node.operator
-    found: Part = {
+    part: Part = {
         **_read_from(values, layer),
         "function": "maximum" if is_max else "mean",
         "window": _described(window, top, left),
@@ -182,8 +182,8 @@ def _pooling(values: _Values, layer: Layer, unit: Size, value: float) -> Part:
         "rounding": _digits(value - float(taken.max() if is_max else taken.mean(dtype=np.float64))),
     }
     if is_max:
-        found["chosen"] = [[rows[row], columns[column]] for row, column in np.argwhere(taken == taken.max())]
-    return found
+        part["chosen"] = [[rows[row], columns[column]] for row, column in np.argwhere(taken == taken.max())]
+    return part
 
 
 def _pointwise(values: _Values, layer: Layer, unit: Size, value: float) -> Part:
@@ -255,8 +255,8 @@ def _softmax(values: _Values, layer: Layer, unit: Size, value: float) -> Part:
         "function": "exp(x - largest) / sum of these",
         "largest": _digits(float(logits.max())),
         "terms": [
-            {"channel": channel, "input": one, "exponential": power}
-            for channel, (one, power) in enumerate(zip(_list(logits), _list(shifted), strict=True))
+            {"channel": channel, "input": logit, "exponential": power}
+            for channel, (logit, power) in enumerate(zip(_list(logits), _list(shifted), strict=True))
         ],
         "sum": _digits(float(shifted.sum())),
     }
@@ -302,14 +302,14 @@ def _read_from(values: _Values, layer: Layer) -> Part:
 
 def _patch(maps: Array, window: Window, unit: Size) -> Array:
     """The values under a window, (channels, *kernel), with zeros where it lies on the padding."""
-    found = np.zeros((len(maps), *window.kernel), maps.dtype)
+    patch = np.zeros((len(maps), *window.kernel), maps.dtype)
     for row in range(window.kernel[0]):
         for column in range(window.kernel[1]):
             y = unit[0] * window.stride[0] - window.before[0] + row * window.dilation[0]
             x = unit[1] * window.stride[1] - window.before[1] + column * window.dilation[1]
             if 0 <= y < maps.shape[1] and 0 <= x < maps.shape[2]:
-                found[:, row, column] = maps[:, y, x]
-    return found
+                patch[:, row, column] = maps[:, y, x]
+    return patch
 
 
 def _inside(start: int, count: int, dilation: int, side: int) -> list[int]:

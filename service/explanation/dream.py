@@ -77,16 +77,16 @@ def dream(
     sizes = [size for size in sizes if min(size) >= _SMALLEST] or [(height, width)]
     original = image.astype(np.float32)
     smaller = _resized(original, sizes[0])
-    found = smaller
+    pixels = smaller
     for octave, size in enumerate(sizes):
         at_this_size = _resized(original, size)
-        found = _resized(found, size) + (at_this_size - _resized(smaller, size))
+        pixels = _resized(pixels, size) + (at_this_size - _resized(smaller, size))
         smaller = at_this_size
         climb = _climber(form, wish, size, threads)
         for step in range(wish.steps):
-            found = np.clip(found + _RATE * wish.rate * climb(found), 0, 255)
+            pixels = np.clip(pixels + _RATE * wish.rate * climb(pixels), 0, 255)
             progress(octave * wish.steps + step + 1, len(sizes) * wish.steps)
-    return np.asarray(np.rint(found), np.uint8)
+    return np.asarray(np.rint(pixels), np.uint8)
 
 
 def _climber(form: Form, wish: Dream, size: tuple[int, int], threads: int) -> Callable[[Floats], Floats]:

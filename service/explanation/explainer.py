@@ -86,7 +86,7 @@ class Explainer:
             self._waiting -= 1
         job = asyncio.ensure_future(self._ask(task))
         try:
-            found = await asyncio.shield(job)
+            reply = await asyncio.shield(job)
         except asyncio.CancelledError:
             rest = asyncio.ensure_future(self._abandon(job))
             self._abandoned.add(rest)
@@ -96,9 +96,9 @@ class Explainer:
             self._turn.release()
             raise
         self._turn.release()
-        if isinstance(found, KernelscopeError):
-            raise found
-        return found
+        if isinstance(reply, KernelscopeError):
+            raise reply
+        return reply
 
     async def _abandon(self, job: asyncio.Future[Answer | KernelscopeError]) -> None:
         """Let a task end that nobody waits for, or end the process with it; only then is it another's turn."""
@@ -115,7 +115,7 @@ class Explainer:
         if self._process is None:
             self._process = await _start(self._megabytes)
         try:
-            found = await self._process.ask(task)
+            reply = await self._process.ask(task)
         except (EOFError, OSError):  # IncompleteReadError is an EOFError
             self.close()
             raise ExplanationFailed(
@@ -123,7 +123,7 @@ class Explainer:
                 "that KERNELSCOPE_EXPLAIN_MEMORY allows it"
             ) from None
         self._ending = asyncio.get_running_loop().call_later(self._idle, self.close)
-        return found
+        return reply
 
     def close(self) -> None:
         """End the process."""

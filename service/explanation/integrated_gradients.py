@@ -71,5 +71,5 @@ def explain(
         _, _, (slopes,) = gradient(first + part * way, question_weights, form.graph.input)
         total += np.tensordot(lengths[done : done + len(part)], slopes, 1)
         done += len(part)
-    score, baseline_score = (float(one) for one in logits @ question_weights)
+    score, baseline_score = (float(logit) for logit in logits @ question_weights)
     return IntegratedGradients(start, steps, score, baseline_score, np.asarray(total * way[0], np.float32))

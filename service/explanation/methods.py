@@ -75,11 +75,11 @@ def check_options(method: Method, given: set[str]) -> None:
 
 def obstacles(subject: Subject) -> dict[Method, str]:
     """Why methods cannot explain a model; those that can are left out."""
-    found: dict[Method, str] = {}
+    reasons: dict[Method, str] = {}
     try:
         subject.head  # noqa: B018  # finding it is the question
     except CannotExplain as error:
-        found["contributions"] = str(error)
+        reasons["contributions"] = str(error)
     try:
         exact = subject.exact
         missing = gradient.unsupported(exact.graph, exact.score, exact.graph.input)
@@ -87,8 +87,8 @@ def obstacles(subject: Subject) -> dict[Method, str]:
     except CannotExplain as error:
         reason = str(error)
     if reason:
-        found["integrated_gradients"] = found["gradient_activation"] = reason
-    return found
+        reasons["integrated_gradients"] = reasons["gradient_activation"] = reason
+    return reasons
 
 
 def refusal(method: Method, subject: Subject) -> CannotExplain | None:

@@ -77,9 +77,9 @@ def explain(
     scores = []
     for part in in_batches(np.broadcast_to(places[:, :, None, None], (len(places), 2, height, width))):
         covered = np.repeat(image, len(part), 0)
-        for one, (top, left) in zip(covered, part[:, :, 0, 0], strict=True):
+        for copy, (top, left) in zip(covered, part[:, :, 0, 0], strict=True):
             area = np.s_[top : top + size[0], left : left + size[1]]
-            one[area] = cover[area]
+            copy[area] = cover[area]
         scores.append(form.answers(covered)[0] @ weights)
     lost = (score - np.concatenate(scores)).reshape(len(tops), len(lefts)).astype(np.float32)
     return Occlusion(fill, size, step, score, lost)

@@ -23,8 +23,8 @@ class Question:
 
     def weights(self, classes: int) -> Floats:
         """What each logit counts, float32 (classes)."""
-        found = np.zeros(classes, np.float32)
-        found[self.target] += 1
+        by_class = np.zeros(classes, np.float32)
+        by_class[self.target] += 1
         if self.against is not None:
-            found[self.against] -= 1
-        return found
+            by_class[self.against] -= 1
+        return by_class

@@ -24,9 +24,9 @@ class Subject:
     """
 
     def __init__(self, folder: Path) -> None:
-        found = bundle.read(folder)
-        self.folder, self.card = folder, found.card
-        self.served = Form(found.model, found.card.labels)
+        described = bundle.read(folder)
+        self.folder, self.card = folder, described.card
+        self.served = Form(described.model, described.card.labels)
         twin = folder / bundle.FLOAT32
         self._twin = twin if self.served.dtype != "float32" and twin.is_file() else None
 

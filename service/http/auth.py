@@ -47,7 +47,7 @@ class ApiKeys:
             return True
         key = sent(headers)
         # every key is compared, so that the time says nothing of which one was near
-        return bool(sum(hmac.compare_digest(key, one) for one in self._keys))
+        return bool(sum(hmac.compare_digest(key, known) for known in self._keys))
 
 
 def sent(headers: Iterable[tuple[bytes, bytes]]) -> bytes:

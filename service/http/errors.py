@@ -49,7 +49,7 @@ def install(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         # FastAPI adds a 422 of its own shape to whatever takes parameters: none is ever sent
         document = made()
-        for operation in (one for path in document["paths"].values() for one in path.values()):
+        for operation in (described for path in document["paths"].values() for described in path.values()):
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
         for name in ("HTTPValidationError", "ValidationError"):

@@ -76,8 +76,8 @@ class Application:
 
         await self.app(scope, receive, send)
         start, *parts = sent
-        found = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in start["headers"]}
-        return Reply(start["status"], found, b"".join(part.get("body", b"") for part in parts))
+        reply_headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in start["headers"]}
+        return Reply(start["status"], reply_headers, b"".join(part.get("body", b"") for part in parts))
 
 
 @asynccontextmanager

@@ -86,7 +86,7 @@ async def record(bundle: Bundle, image: Path, data: bytes, progress: Callable[[s
         answer = await recording.post("predict", {**asked, "top_k": str(top)})
         if answer.status != 200:
             raise errors.ImageError(json.loads(answer.body)["error"]["message"])
-        classes = [str(one["index"]) for one in json.loads(answer.body)["top"][:_CLASSES]]
+        classes = [str(row["index"]) for row in json.loads(answer.body)["top"][:_CLASSES]]
         layers = await recording.get(f"models/{name}/layers", {"version": version})
         if layers.status == 200:
             described = json.loads(layers.body)
@@ -101,15 +101,15 @@ async def record(bundle: Bundle, image: Path, data: bytes, progress: Callable[[s
                 await _layer(recording, asked, layer, features=layer["layer"] in stored["features"])
     return {
         "image": {"name": image.name, "type": "", "content": base64.b64encode(data).decode()},
-        "classes": [int(one) for one in classes],
+        "classes": [int(row) for row in classes],
         "replies": recording.replies,
     }
 
 
 async def _explanations(recording: Recording, asked: Query, described: dict[str, Any], classes: list[str]) -> None:
     """Every method, of every question that can be asked in the file."""
-    questions = [{"class": one} for one in classes]
-    questions += [{"class": one, "against": other} for one in classes for other in classes if one != other]
+    questions = [{"class": label} for label in classes]
+    questions += [{"class": label, "against": other} for label in classes for other in classes if label != other]
     for question in questions:
         for method in described["methods"]:
             await recording.post("explain", {**asked, "method": method, **question})

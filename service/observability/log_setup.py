@@ -28,7 +28,7 @@ def escaped(text: str) -> str:
         >>> escaped("a\x1b[2J\u2028b")
         'a\\u001b[2J\\u2028b'
     """
-    return text if text.isascii() and text.isprintable() else _UNSAFE.sub(lambda one: f"\\u{ord(one[0]):04x}", text)
+    return text if text.isascii() and text.isprintable() else _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 class _JsonLines(logging.Formatter):

@@ -237,8 +237,8 @@ class _Processes(Collector):
                 if before is not family:
                     join = min if family.name == "process_start_time_seconds" else _add
                     before.samples = [
-                        one._replace(value=join(one.value, other.value))
-                        for one, other in zip(before.samples, family.samples, strict=True)
+                        sample._replace(value=join(sample.value, other.value))
+                        for sample, other in zip(before.samples, family.samples, strict=True)
                     ]
         yield from sums.values()
 

@@ -220,7 +220,9 @@ async def kserve(request: Request, name: str, options: Explaining, version: str 
             await _answer(request, loaded, Task("explain", *_named(loaded), "json", image[None], options))
             for image in pixels
         ]
-    return Response(b'{"explanations": [%s]}' % b", ".join(one.body for one in answers), media_type="application/json")
+    return Response(
+        b'{"explanations": [%s]}' % b", ".join(answer.body for answer in answers), media_type="application/json"
+    )
 
 
 async def _look(
@@ -236,7 +238,7 @@ async def _look(
     """Answer in the form that the request prefers of `types`; with an image, where it is posted."""
     state = app_state(request)
     loaded = find_model(request, model, version)
-    media_types = {media_type: form for form in types for media_type, one in _TYPES.items() if one == form}
+    media_types = {media_type: form for form in types for media_type, other in _TYPES.items() if other == form}
     form = media_types[preferred(request.headers.get("accept", ""), tuple(media_types))]
     async with deadline(request, timeout):
         image = None

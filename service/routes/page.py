@@ -115,12 +115,12 @@ def _answer(request: Request, path: Path | None) -> Response:
     """A file, or 304 where the browser has it already. Raises 404 for `None`."""
     if path is None:
         raise HTTPException(404)
-    found = _read(path)
-    is_packed = len(found.packed) < len(found.plain) and _takes_gzip(request.headers.get("accept-encoding", ""))
-    headers = found.headers(is_packed=is_packed)
+    content = _read(path)
+    is_packed = len(content.packed) < len(content.plain) and _takes_gzip(request.headers.get("accept-encoding", ""))
+    headers = content.headers(is_packed=is_packed)
     if headers["etag"] in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers={name: headers[name] for name in (*HEADERS, "etag", "vary")})
-    return Response(found.packed if is_packed else found.plain, headers=headers)
+    return Response(content.packed if is_packed else content.plain, headers=headers)
 
 
 def _takes_gzip(accepted: str) -> bool:

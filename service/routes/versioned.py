@@ -31,7 +31,7 @@ def versioned(
 
     def register(endpoint: _Endpoint) -> _Endpoint:
         signature = inspect.signature(endpoint)
-        others = [one for name, one in signature.parameters.items() if name != "version"]
+        others = [parameter for name, parameter in signature.parameters.items() if name != "version"]
 
         @functools.wraps(endpoint)
         async def newest(**arguments: Any) -> Any:

@@ -49,7 +49,9 @@ def announce(summary: Summary, console: Console) -> None:
 
 def announce_reading(summary: Summary, console: Console) -> None:
     """Print what was understood of the images, and what was left out; not what matters to training alone."""
-    _announce_reading(summary.notes, [one for one in summary.problems if one.kind not in OF_TRAINING], console)
+    _announce_reading(
+        summary.notes, [problem for problem in summary.problems if problem.kind not in OF_TRAINING], console
+    )
 
 
 def _announce_reading(notes: Iterable[str], problems: Iterable[Problem], console: Console) -> None:

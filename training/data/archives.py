@@ -60,7 +60,7 @@ def unzipped(path: Path) -> Iterator[Listing]:
 
 
 def _list_zip(archive: zipfile.ZipFile) -> Listing:
-    found, links, garbled = dict[str, Entry](), dict[str, str](), list[str]()
+    entries, links, garbled = dict[str, Entry](), dict[str, str](), list[str]()
     for info in archive.infolist():
         name = _zip_name(info)
         if name is None:
@@ -69,13 +69,13 @@ def _list_zip(archive: zipfile.ZipFile) -> Listing:
         name = name.replace("\\", "/")
         _refuse_climbing(name)
         if name.endswith("/"):
-            found[name.rstrip("/")] = Entry(name.rstrip("/"), "folder")
+            entries[name.rstrip("/")] = Entry(name.rstrip("/"), "folder")
         elif stat.S_ISLNK(info.external_attr >> 16):
             links[name] = _target(name, os.fsdecode(_from_zip(archive, info)))
         else:
             head = b"" if is_known(name) else _head_in_zip(archive, info)
-            found[name] = Entry(name, kind(name, head), partial(_from_zip, archive, info))
-    listing = Listing(_with_links(found, links))
+            entries[name] = Entry(name, kind(name, head), partial(_from_zip, archive, info))
+    listing = Listing(_with_links(entries, links))
     if garbled:
         text = (
             "names in the archive are neither UTF-8 nor marked with their encoding, and were read as code page 437: "
@@ -131,20 +131,20 @@ def untarred(path: Path) -> Iterator[Listing]:
 
 
 def _list_tar(tar: tarfile.TarFile, spool: IO[bytes]) -> Listing:
-    found, links = dict[str, Entry](), dict[str, str]()
+    entries, links = dict[str, Entry](), dict[str, str]()
     for member in tar:
         _refuse_climbing(member.name)
         name = posixpath.normpath(member.name)
         if member.isdir():
-            found[name] = Entry(name, "folder")
+            entries[name] = Entry(name, "folder")
         elif member.islnk():
             links[name] = posixpath.normpath(member.linkname)
         elif member.issym():
             links[name] = _target(name, member.linkname)
         elif member.isfile():
-            found[name] = _laid_down(tar, member, name, spool)
-    found.pop(".", None)
-    return Listing(_with_links(found, links))
+            entries[name] = _laid_down(tar, member, name, spool)
+    entries.pop(".", None)
+    return Listing(_with_links(entries, links))
 
 
 def _target(name: str, link: str) -> str:
@@ -187,16 +187,16 @@ def _spool() -> IO[bytes]:
         return tempfile.TemporaryFile(buffering=0)
 
 
-def _with_links(found: dict[str, Entry], links: dict[str, str]) -> list[Entry]:
+def _with_links(members: dict[str, Entry], links: dict[str, str]) -> list[Entry]:
     """Files and folders, and what links lead to under the links' own names."""
-    entries = list(found.values())
+    entries = list(members.values())
     for name, link in links.items():
         target = link
         for _ in range(_MOST_HOPS):
             target = links.get(target, target)
-        if target in found and found[target].kind != "folder":
-            entries.append(replace(found[target], name=name))
-        elif inside := [entry for entry in found.values() if entry.name.startswith(f"{target}/")]:
+        if target in members and members[target].kind != "folder":
+            entries.append(replace(members[target], name=name))
+        elif inside := [entry for entry in members.values() if entry.name.startswith(f"{target}/")]:
             entries.append(Entry(name, "folder"))
             entries.extend(replace(entry, name=name + entry.name[len(target) :]) for entry in inside)
         else:

@@ -78,9 +78,9 @@ def from_npz(path: Path, labels: tuple[str, ...] | None = None) -> Decoded:
         targets = np.array([index[value] for value in raw[split].tolist()], np.int64)
         splits[split] = Split(images, targets)
         digests = [hashlib.sha256(image.tobytes()) for image in images]
-        for at, (target, one) in enumerate(zip(targets, digests, strict=True)):
-            digest.update(f"{split} {images.shape[1:]} {called[target]} {one.hexdigest()}\n".encode())
-            copies.append(Copy(f"{x}[{at}]", split, called[target], one.hexdigest()))
+        for at, (target, image_digest) in enumerate(zip(targets, digests, strict=True)):
+            digest.update(f"{split} {images.shape[1:]} {called[target]} {image_digest.hexdigest()}\n".encode())
+            copies.append(Copy(f"{x}[{at}]", split, called[target], image_digest.hexdigest()))
     return Decoded(
         labels=called,
         splits=splits,
@@ -108,18 +108,18 @@ def _arrays(path: Path) -> dict[str, Array]:
 
 def _pairs(arrays: Mapping[str, Array], path: Path) -> dict[str, tuple[str, str]]:
     """By split, the names of the arrays of its images and targets."""
-    found: dict[tuple[str, str], list[str]] = {}
+    by_classes: dict[tuple[str, str], list[str]] = {}
     for key in arrays:
         word = key.lower()
         for part, names in (("x", _IMAGES), ("y", _TARGETS)):
             said = {_split_in(word, name) for name in names} - {None}
             if said:
-                found.setdefault((said.pop() or "test", part), []).append(key)
+                by_classes.setdefault((said.pop() or "test", part), []).append(key)
     pairs = {}
-    for (split, part), images in found.items():
+    for (split, part), images in by_classes.items():
         if part != "x":
             continue
-        targets = found.get((split, "y"), [])
+        targets = by_classes.get((split, "y"), [])
         if len(targets) > 1:  # beside these, `labels` names the classes
             targets = [key for key in targets if key.lower() not in _NAMES]
         if len(images) > 1 or len(targets) > 1:

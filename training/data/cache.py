@@ -124,9 +124,9 @@ def write(folder: Path, decoded: Decoded) -> None:
 def read_contents(file_checksum: str) -> Contents | None:
     """What the archive of that checksum holds; None where that is not known."""
     try:
-        found = json.loads(_contents(file_checksum).read_text(encoding="utf-8"))
-        height, width = found["own_size"]
-        return Contents(found["key"], (height, width), tuple(found["notes"]), _problems(found["problems"]))
+        contents = json.loads(_contents(file_checksum).read_text(encoding="utf-8"))
+        height, width = contents["own_size"]
+        return Contents(contents["key"], (height, width), tuple(contents["notes"]), _problems(contents["problems"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -147,4 +147,4 @@ def _contents(file_checksum: str) -> Path:
 
 
 def _problems(rows: list[dict[str, Any]]) -> tuple[Problem, ...]:
-    return tuple(Problem(one["kind"], one["message"], tuple(one["files"])) for one in rows)
+    return tuple(Problem(row["kind"], row["message"], tuple(row["files"])) for row in rows)

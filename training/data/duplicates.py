@@ -24,7 +24,7 @@ def find(images: Iterable[Copy]) -> list[Problem]:
     for image in images:
         if image.digest:
             by_digest.setdefault(image.digest, []).append(image)
-    found: list[Problem] = []
+    problems: list[Problem] = []
     for copies in by_digest.values():
         if len(copies) < 2:
             continue
@@ -34,11 +34,11 @@ def find(images: Iterable[Copy]) -> list[Problem]:
         labels = sorted({image.label for image in copies}, key=natural)
         if len(splits) > 1:
             text = f"the same image is in {' and '.join(splits)}: {named(names)}"
-            found.append(Problem("duplicates_across_splits", text, names))
+            problems.append(Problem("duplicates_across_splits", text, names))
         if len(labels) > 1:
             text = f"the same image is in {' and '.join(map(repr, labels))}: {named(names)}"
-            found.append(Problem("duplicates_across_classes", text, names))
+            problems.append(Problem("duplicates_across_classes", text, names))
         if len(splits) == len(labels) == 1:
             text = f"the same image is there {len(copies)} times: {named(names)}"
-            found.append(Problem("duplicates", text, names))
-    return found
+            problems.append(Problem("duplicates", text, names))
+    return problems

@@ -71,39 +71,40 @@ def _arranged(listing: Listing, table: str | None) -> Layout:
     """Which split and class each image is of: by folders, or by tables of labels."""
     images = listing.names("image")
     visible = [name for name in images if not any(files.is_left_out(part) for part in name.split("/"))]
-    found = list(_tables(listing, visible, table))
+    label_tables = list(_tables(listing, visible, table))
     if table is not None:
-        if not found:
+        if not label_tables:
             raise DataError(
                 f"{table} is no table of labels: expected a row an image, with its file and its label, and these "
                 "files beside it"
             )
-        return tables.arrange(found, visible)
+        return tables.arrange(label_tables, visible)
     try:
         by_folder = layout.arrange(images, listing.names("folder"), listing.names("other", "table"))
     except DataError as error:
-        if not found:
+        if not label_tables:
             others = [entry.name for entry in listing.entries if entry.kind == "table"]
             said = f"; {named(others)} is no table of files and labels" if others else ""
             raise DataError(f"{error}{said}") from None
-        return tables.arrange(found, visible)
-    if not found:
+        return tables.arrange(label_tables, visible)
+    if not label_tables:
         return by_folder
     if len({place.label for place in by_folder.places}) < 2:
-        return tables.arrange(found, visible)
+        return tables.arrange(label_tables, visible)
     notes = list(by_folder.notes)
-    for one in found:
-        if not one.is_certain:
-            notes.append(f"{one.name} is not used: the classes are the folders")
+    for listed in label_tables:
+        if not listed.is_certain:
+            notes.append(f"{listed.name} is not used: the classes are the folders")
             continue
-        image = tables.disagreement(one, by_folder)
+        image = tables.disagreement(listed, by_folder)
         if image:
             (said,) = {place.label for place in by_folder.places if place.name == image}
             raise DataError(
-                f"{one.name} and the folders do not agree on the class of {image} "
-                f"({' or '.join(one.labels[image])}, or {said}): give {one.name} itself as --data, or move it elsewhere"
+                f"{listed.name} and the folders do not agree on the class of {image} "
+                f"({' or '.join(listed.labels[image])}, or {said}): give {listed.name} itself as --data, or move "
+                "it elsewhere"
             )
-        notes.append(f"the classes are the folders; {one.name} says the same")
+        notes.append(f"the classes are the folders; {listed.name} says the same")
     return replace(by_folder, notes=tuple(notes))
 
 

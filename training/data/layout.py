@@ -100,13 +100,13 @@ class _Reader:
         """The folder that holds the classes or splits: one inside others that hold nothing else."""
         while True:
             full = folder.full
-            holders = [one for one in full.values() if one.split is None and _holds_splits(one)]
-            here_is_split = any(one.split is not None and one.full for one in full.values())
+            holders = [part for part in full.values() if part.split is None and _holds_splits(part)]
+            here_is_split = any(part.split is not None and part.full for part in full.values())
             if len(holders) > 1 and not here_is_split:
-                one, other = holders[:2]
+                part, other = holders[:2]
                 raise DataError(
-                    f"{one.path}/ and {other.path}/ each hold folders {_list(_split_names(one))} of classes: these are "
-                    "several data sets; give one of them"
+                    f"{part.path}/ and {other.path}/ each hold folders {_list(_split_names(part))} of "
+                    "classes: these are several data sets; give one of them"
                 )
             first = next(iter(full.values()), None)
             if holders and not here_is_split:
@@ -186,11 +186,11 @@ class _Reader:
         elif beside:
             self._read_classes(base, beside, "train")
         levels = [set(folder.full) for folder in by_split.values()]
-        agree = any(one & other for at, one in enumerate(levels) for other in levels[:at])
+        agree = any(names & other for at, names in enumerate(levels) for other in levels[:at])
         for split, folder in by_split.items():
             self._read_classes(folder, folder.full, split, is_sure=agree)
         for folder in base.folders.values():
-            if folder.split is not None and folder.path not in {one.path for one in splits.values()}:
+            if folder.split is not None and folder.path not in {names.path for names in splits.values()}:
                 self._report_empty(folder)
 
     def _inner(self, folder: Folder) -> Folder:
@@ -226,7 +226,7 @@ class _Reader:
         self._leave_out("no_class", base.images, "they stand in no class folder")
         for label, folder in classes.items():
             self._take(folder, split, label)
-        inner = [folder.path for one in classes.values() for folder in one.full.values()]
+        inner = [folder.path for inner_folder in classes.values() for folder in inner_folder.full.values()]
         if inner:
             self._notes.append(f"folders in a class's folder are part of it: {named(inner)}")
         for name, folder in base.folders.items():
@@ -256,12 +256,12 @@ class _Reader:
 
 def _holds_splits(folder: Folder) -> bool:
     """Whether it holds folders named as splits, and class folders in these."""
-    return any(one.split is not None and one.is_parted for one in folder.full.values())
+    return any(inner.split is not None and inner.is_parted for inner in folder.full.values())
 
 
 def _is_parted_by_split(folder: Folder) -> bool:
     """Whether all folders in it are named as splits, and hold images themselves."""
-    return bool(folder.full) and all(one.split is not None and one.images for one in folder.full.values())
+    return bool(folder.full) and all(inner.split is not None and inner.images for inner in folder.full.values())
 
 
 def _refuse_grid(classes: dict[str, Folder]) -> None:
@@ -270,7 +270,7 @@ def _refuse_grid(classes: dict[str, Folder]) -> None:
     for folder in classes.values():
         for name in folder.full if folder.is_parted else ():
             where.setdefault(name, []).append(folder)
-    recurring = sorted((name for name, found in where.items() if len(found) > 1), key=natural)
+    recurring = sorted((name for name, places in where.items() if len(places) > 1), key=natural)
     if recurring:
         above = list({folder.path: folder for name in recurring for folder in where[name]}.values())
         raise DataError(

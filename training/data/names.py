@@ -60,9 +60,9 @@ def splits_of(folders: Iterable[str]) -> dict[str, str | None]:
         >>> splits_of(["pets_train", "pets_test", "other"])
         {'pets_train': 'train', 'pets_test': 'test', 'other': None}
     """
-    found = {name: split_of(name) for name in folders}
+    splits = {name: split_of(name) for name in folders}
     alike: dict[tuple[int, tuple[str, ...]], dict[str, str]] = {}
-    for name in [name for name, split in found.items() if split is None]:
+    for name in [name for name, split in splits.items() if split is None]:
         words = [word for word in _BETWEEN_WORDS.split(name) if word]
         for at, rest in ((0, words[1:]), (-1, words[:-1])):
             split = split_of(words[at]) if rest else None
@@ -70,8 +70,8 @@ def splits_of(folders: Iterable[str]) -> dict[str, str | None]:
                 alike.setdefault((at, tuple(rest)), {})[name] = split
     for group in alike.values():
         if len(set(group.values())) > 1:
-            found.update(group)
-    return found
+            splits.update(group)
+    return splits
 
 
 def natural(label: str) -> tuple[object, ...]:

@@ -58,8 +58,8 @@ class Summary:
 
     def fatal(self) -> Problem | None:
         """The first problem that training refuses; None where there is none."""
-        found = {problem.kind: problem for problem in reversed(self.problems)}
-        return next((found[kind] for kind in FATAL if kind in found), None)
+        by_kind = {problem.kind: problem for problem in reversed(self.problems)}
+        return next((by_kind[kind] for kind in FATAL if kind in by_kind), None)
 
 
 def summarise(name: str, decoded: Decoded) -> Summary:

@@ -46,11 +46,11 @@ class Table:
     @property
     def labels(self) -> dict[str, set[str]]:
         """The classes that each image is given."""
-        found: dict[str, set[str]] = {}
+        names: dict[str, set[str]] = {}
         for image, _, label, _ in self.rows:
             if image and label:
-                found.setdefault(image, set()).add(label)
-        return found
+                names.setdefault(image, set()).add(label)
+        return names
 
 
 def read(name: str, data: bytes, find: Finder) -> Table | None:
@@ -94,10 +94,10 @@ def read(name: str, data: bytes, find: Finder) -> Table | None:
             of_table if at_split is None else split_of(row[at_split]),
             *map(split_of, (image or "").split("/")[:-1]),
         ]
-        return next((one or "test" for one in said if one is not None), None)
+        return next((name or "test" for name in said if name is not None), None)
 
-    found = [(find(row[at_file], folder), row) for row in body]
-    named_rows = ((image, row[at_file], canonical(row[at_label]), split(row, image)) for image, row in found)
+    matched = [(find(row[at_file], folder), row) for row in body]
+    named_rows = ((image, row[at_file], canonical(row[at_label]), split(row, image)) for image, row in matched)
     return Table(name, (*named_rows, *((None, ",".join(row), "", of_table) for row in odd)), is_certain)
 
 
@@ -118,13 +118,13 @@ def arrange(tables: Collection[Table], images: Collection[str]) -> Layout:
                 said.setdefault(image, {})[split or "train", label] = None
     folder = posixpath.commonpath([posixpath.dirname(table.name) for table in tables])
     places = []
-    for image, found in said.items():
-        if len(found) == 1:
-            ((split, label),) = found
+    for image, texts in said.items():
+        if len(texts) == 1:
+            ((split, label),) = texts
             inside = image.removeprefix(f"{folder}/") if folder else image
             places.append(Place(image, split, label, canonical(inside)))
     problems = []
-    conflicts = tuple(image for image, found in said.items() if len(found) > 1)
+    conflicts = tuple(image for image, texts in said.items() if len(texts) > 1)
     missing = tuple(text for table in tables for image, text, _, _ in table.rows if image is None)
     without = tuple(image for image in images if image not in said)
     for kind, names, text in (

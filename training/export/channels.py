@@ -56,10 +56,10 @@ def examples(
         By layer, the strongest and the weakest, as many as there are up to `STRONGEST` and `WEAKEST`. No image
         appears twice for a channel.
     """
-    found = _extremes(form, layers, images, threads, progress)
+    extremes = _extremes(form, layers, images, threads, progress)
     result = {}
     for layer in layers:
-        largest, smallest = found[layer.id].largest, found[layer.id].smallest
+        largest, smallest = extremes[layer.id].largest, extremes[layer.id].smallest
         most = (-largest).argsort(0, kind="stable")[:STRONGEST].T
         least = smallest.argsort(0, kind="stable")[:WEAKEST].T
         places = _places(form, layer, images, np.unique(np.concatenate([most, least], axis=1)))
@@ -108,12 +108,12 @@ def _extremes(
 
 def _places(form: Form, layer: Layer, images: Pixels, numbers: npt.NDArray[np.int64]) -> dict[int, dict[str, Array]]:
     """By image, the row and column of the largest and of the smallest value of each channel, int64 (channels, 2)."""
-    found: dict[int, dict[str, Array]] = {}
+    by_layer: dict[int, dict[str, Array]] = {}
     for start in range(0, len(numbers), _BATCH):
         part = numbers[start : start + _BATCH]
         maps = form.maps(layer, images[part])
         flat = maps.reshape(len(part), -1, maps.shape[3])
         for kind, index in ((_LARGEST, flat.argmax(1)), (_SMALLEST, flat.argmin(1))):
             for number, places in zip(part.tolist(), index, strict=True):
-                found.setdefault(number, {})[kind] = np.stack(np.divmod(places, maps.shape[2]), axis=1)
-    return found
+                by_layer.setdefault(number, {})[kind] = np.stack(np.divmod(places, maps.shape[2]), axis=1)
+    return by_layer

@@ -52,13 +52,13 @@ def draw(labels: tuple[str, ...], splits: dict[str, Split]) -> bytes:
 
 def _some(splits: dict[str, Split], target: int) -> list[Pixels]:
     """Up to `_COLUMNS` images of a class, as tiles."""
-    found: list[Pixels] = []
+    images: list[Pixels] = []
     for split in splits.values():
         of_class = np.flatnonzero(split.targets == target)
-        wanted = min(_COLUMNS - len(found), len(of_class))
+        wanted = min(_COLUMNS - len(images), len(of_class))
         chosen = of_class[np.linspace(0, len(of_class) - 1, wanted).astype(int)] if wanted else of_class[:0]
         for image in split.images[chosen]:
             made = Image.fromarray(image)
             made.thumbnail((_TILE, _TILE))
-            found.append(preprocessing.resize(made, _TILE, _TILE, "letterbox"))
-    return found
+            images.append(preprocessing.resize(made, _TILE, _TILE, "letterbox"))
+    return images

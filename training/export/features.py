@@ -75,7 +75,7 @@ def make(
         strongest, weakest = examples[layer.id]
         synthetic, reached, stable = made[layer.id]
         used |= {*strongest.images.ravel().tolist(), *weakest.images.ravel().tolist()}
-        strongest, weakest = (replace(found, images=numbers[found.images]) for found in (strongest, weakest))
+        strongest, weakest = (replace(patches, images=numbers[patches.images]) for patches in (strongest, weakest))
         writer.channels(layer.id, Channels(strongest, weakest, synthetic, reached, stable))
     try:
         with counting(console, "features") as progress:
@@ -117,8 +117,8 @@ def _ascend(
                 break
             if layer.id not in climbers:
                 climbers[layer.id] = ascent.Ascent(form.graph, layer, colours, cores(), seed)
-            found = climbers[layer.id].make(part, steps)
+            image = climbers[layer.id].make(part, steps)
             pictures, reached, stable = made[layer.id]
-            pictures[part], reached[part], stable[part] = found.images, found.reached, found.stable
+            pictures[part], reached[part], stable[part] = image.images, image.reached, image.stable
             progress(done + 1, len(batches))
     return made

@@ -24,7 +24,7 @@ def fold(proto: onnx.ModelProto) -> int:
         How many nodes are gone.
     """
     graph = proto.graph
-    constants = {one.name: one for one in graph.initializer}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
     outputs = {value.name for value in graph.output}
     count, done = 0, False
     while not done:
@@ -45,8 +45,8 @@ def fold(proto: onnx.ModelProto) -> int:
                 count, done = count + 1, False
                 break
     used = {name for node in graph.node for name in node.input}
-    for one in [one for one in graph.initializer if one.name not in used]:
-        graph.initializer.remove(one)
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
+        graph.initializer.remove(tensor)
     return count
 
 

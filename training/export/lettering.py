@@ -30,10 +30,10 @@ def lettering(labels: tuple[str, ...]) -> tuple[dict[Any, Any], list[str]]:
             break
         plain = (font.style, font.variant, str(font.weight)) in (("normal", "normal", "400"), ("normal",) * 3)
         letters = not any(word in font.name.lower() for word in ("emoji", "last resort"))  # bitmaps, and boxes for all
-        found = missing & _characters(font.fname) if plain and letters else set()
-        if found:
+        covered = missing & _characters(font.fname) if plain and letters else set()
+        if covered:
             families.append(font.name)
-            missing -= found
+            missing -= covered
     names = [
         # what stands between dollars would be taken for a formula
         f"class {index}" if missing & {ord(character) for character in text} else text.replace("$", r"\$")

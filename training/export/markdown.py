@@ -16,7 +16,7 @@ def text(plain: str) -> str:
         >>> print(text("<b>|cat_1_"))
         \<b\>\|cat_1\_
     """
-    return _SPECIAL.sub(lambda found: f"\\{found[0]}", plain)
+    return _SPECIAL.sub(lambda match: f"\\{match[0]}", plain)
 
 
 def code(plain: str) -> str:
@@ -28,5 +28,5 @@ def code(plain: str) -> str:
     """
     if "`" not in plain:
         return f"`{plain}`"
-    fence = "`" * (1 + max(len(found) for found in re.findall("`+", plain)))
+    fence = "`" * (1 + max(len(run) for run in re.findall("`+", plain)))
     return f"{fence} {plain} {fence}"

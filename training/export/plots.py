@@ -98,8 +98,8 @@ def worst_mistakes(score: Evaluation, count: int) -> list[int]:
     """The indices of the misclassified images with the highest confidence, the most confident first."""
     confidence = score.probabilities.max(1)
     wrong = np.flatnonzero(score.probabilities.argmax(1) != score.targets)
-    found: list[int] = wrong[np.argsort(-confidence[wrong], kind="stable")][:count].tolist()
-    return found
+    worst: list[int] = wrong[np.argsort(-confidence[wrong], kind="stable")][:count].tolist()
+    return worst
 
 
 def mistakes(score: Evaluation, images: Pixels, labels: tuple[str, ...]) -> bytes | None:

@@ -53,9 +53,9 @@ def features(
         some = np.asarray(images[start : start + batch], np.float32)
         parts.append(np.asarray(keras.ops.convert_to_numpy(model.predict_on_batch(some)), np.float32))
         progress(start + len(some), len(images))
-    found = np.concatenate(parts)
-    _write(path, found)
-    return found
+    outputs = np.concatenate(parts)
+    _write(path, outputs)
+    return outputs
 
 
 def _write(path: Any, values: npt.NDArray[np.float32]) -> None:

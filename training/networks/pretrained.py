@@ -68,17 +68,17 @@ class Pretrained:
         head = model.get_layer(HEAD)
         base, weights = keras.Model(model.input, head.input), backbone.origin.sha256
         both, classes = dataset.train.joined(dataset.validation), len(dataset.labels)
-        found, targets = features(base, both.images, weights, progress), both.targets
-        views = np.zeros((0, *found.shape), np.float32)
+        values, targets = features(base, both.images, weights, progress), both.targets
+        views = np.zeros((0, *values.shape), np.float32)
         if len(both) <= _FEW_IMAGES:
             count = min(_MOST_VIEWS, _FEW_IMAGES // len(both))
             images = np.concatenate([_view(both.images[:], transforms, [seed, view]) for view in range(count)])
-            views = features(base, images, weights, progress).reshape(count, *found.shape)
+            views = features(base, images, weights, progress).reshape(count, *values.shape)
         counts = None if by_class is None else by_class[targets]
-        chosen = linear_head.cross_validate(found, targets, classes, counts, views, seed=seed)
+        chosen = linear_head.cross_validate(values, targets, classes, counts, views, seed=seed)
         n = len(dataset.train)
         fitted = linear_head.fit(
-            found[:n], targets[:n], classes, chosen.strength, None if counts is None else counts[:n], views[:, :n]
+            values[:n], targets[:n], classes, chosen.strength, None if counts is None else counts[:n], views[:, :n]
         )
         head.set_weights([fitted.weights, fitted.bias])
         return Start(chosen.logits, chosen.targets)

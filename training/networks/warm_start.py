@@ -76,14 +76,14 @@ def _unfold(
 
 def _kernels(proto: onnx.ModelProto) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
     """Kernels, as Keras lays them out, and biases of the convolutions and matrix products, in the graph's order."""
-    arrays = {one.name: onnx.numpy_helper.to_array(one) for one in proto.graph.initializer}
-    found = []
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    kernels = []
     for node in proto.graph.node:
         if node.op_type == "Conv":
             kernel = arrays[node.input[1]].transpose(2, 3, 1, 0)
             bias = arrays[node.input[2]] if len(node.input) > 2 else np.zeros(kernel.shape[-1], np.float32)
-            found.append((kernel, bias))
+            kernels.append((kernel, bias))
         elif node.op_type == "MatMul" and node.input[1] in arrays:
             kernel = arrays[node.input[1]]
-            found.append((kernel, np.zeros(kernel.shape[-1], np.float32)))
-    return found
+            kernels.append((kernel, np.zeros(kernel.shape[-1], np.float32)))
+    return kernels

@@ -50,11 +50,11 @@ def derive(graph: Graph, output: str, by: Sequence[str]) -> onnx.ModelProto:
     tape = Tape(graph)
     gathered: dict[str, list[str]] = {output: [SEED]}
     for node in reversed(part.nodes):
-        found = gathered.get(node.output)
+        arriving = gathered.get(node.output)
         rule = _rule(node)
-        if not found or rule is None or not set(node.inputs) & wanted:
+        if not arriving or rule is None or not set(node.inputs) & wanted:
             continue
-        for place, gradient in rule(tape, node, _sum(tape, found)).items():
+        for place, gradient in rule(tape, node, _sum(tape, arriving)).items():
             if node.inputs[place] in wanted:
                 gathered.setdefault(node.inputs[place], []).append(gradient)
     for name in by:
@@ -108,9 +108,9 @@ class Gradient:
         seed = np.broadcast_to(np.asarray(weights, np.float32), (len(given), *self.graph.shapes[self.of][1:]))
         inner = [name for name in names if name not in (self.graph.input, self.of)]
         outputs = [self.of, *inner, *map(gradient_name, names)]
-        found = sessions.run(self._session, outputs, {self.graph.input: given, SEED: np.ascontiguousarray(seed)})
-        values_of = {self.graph.input: given, **dict(zip(outputs, found, strict=True))}
-        return found[0], [values_of[name] for name in names], [values_of[gradient_name(name)] for name in names]
+        results = sessions.run(self._session, outputs, {self.graph.input: given, SEED: np.ascontiguousarray(seed)})
+        values_of = {self.graph.input: given, **dict(zip(outputs, results, strict=True))}
+        return results[0], [values_of[name] for name in names], [values_of[gradient_name(name)] for name in names]
 
 
 def _rule(node: Node) -> Any:
@@ -121,11 +121,11 @@ def _rule(node: Node) -> Any:
 
 def _descendants(graph: Graph, *tensors: str) -> set[str]:
     """Tensors and what is computed from them."""
-    found = set(tensors)
+    descendants = set(tensors)
     for node in graph.nodes:
-        if found & set(node.inputs):
-            found |= set(node.outputs[:1])
-    return found
+        if descendants & set(node.inputs):
+            descendants |= set(node.outputs[:1])
+    return descendants
 
 
 def _sum(tape: Tape, gradients: list[str]) -> str:

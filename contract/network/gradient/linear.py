@@ -18,12 +18,12 @@ def matmul(tape: Tape, node: Node, g: str) -> dict[int, str]:
         raise CannotExplain(f"{node.name!r} multiplies a matrix with a list of numbers")
     left = (*shape[:-1], tape.shape(a)[-1])
     right = (*shape[:-2], tape.shape(b)[-2], shape[-1])
-    found = {}
+    gradients = {}
     if a not in tape.graph.constants:
-        found[0] = tape.unbroadcast(tape.op("MatMul", g, _swapped(tape, b)), left, a)
+        gradients[0] = tape.unbroadcast(tape.op("MatMul", g, _swapped(tape, b)), left, a)
     if b not in tape.graph.constants:
-        found[1] = tape.unbroadcast(tape.op("MatMul", _swapped(tape, a), g), right, b)
-    return found
+        gradients[1] = tape.unbroadcast(tape.op("MatMul", _swapped(tape, a), g), right, b)
+    return gradients
 
 
 @rule("Gemm")
@@ -92,12 +92,12 @@ def expand(tape: Tape, node: Node, g: str) -> dict[int, str]:
 @rule("Concat")
 def concat(tape: Tape, node: Node, g: str) -> dict[int, str]:
     """Each input's own part."""
-    axis, start, found = node.attributes["axis"], 0, {}
+    axis, start, gradients = node.attributes["axis"], 0, {}
     for place, name in enumerate(node.inputs):
         end = start + tape.shape(name)[axis]
-        found[place] = tape.part(g, [start], [end], [axis])
+        gradients[place] = tape.part(g, [start], [end], [axis])
         start = end
-    return found
+    return gradients
 
 
 @rule("Pad")

@@ -40,8 +40,8 @@ def max_pool(tape: Tape, node: Node, g: str) -> dict[int, str]:
         seen = tape.part(wide, starts, ends, axes, window.stride)
         masks.append(tape.mask(tape.op("Equal", seen, y)))
     share = tape.op("Div", g, tape.op("Sum", *masks)) if len(masks) > 1 else g
-    one = tape.integers(2)
-    parts = [tape.op("Unsqueeze", tape.op("Mul", share, mask), one) for mask in masks]
+    index_one = tape.integers(2)
+    parts = [tape.op("Unsqueeze", tape.op("Mul", share, mask), index_one) for mask in masks]
     stacked = tape.op("Concat", *parts, axis=2) if len(parts) > 1 else parts[0]
     places = len(masks)
     planes = tape.op("Reshape", stacked, tape.integers(-1, places, *window.output))

@@ -35,8 +35,8 @@ def features(task: Task, subject: Subject) -> Answer:
     if channel is None:
         raise InvalidOption(f"give a channel: {layer.id} has 0 to {(layer.output or (0, 0, 0))[2] - 1}")
     layer.check_channel(channel)
-    found = prepared.channels(layer.id)
-    numbers = [*found.strongest.images[channel].tolist(), *found.weakest.images[channel].tolist()]
+    channels = prepared.channels(layer.id)
+    numbers = [*channels.strongest.images[channel].tolist(), *channels.weakest.images[channel].tolist()]
     thumbnails = prepared.thumbnails(numbers)
     classes = _classes(prepared, subject.card.labels)
     size = subject.card.height, subject.card.width
@@ -60,15 +60,15 @@ def features(task: Task, subject: Subject) -> Answer:
             for image, value, (row, column) in rows
         ]
 
-    reached = float(found.reached[channel])
-    highest = float(found.strongest.values[channel].max(initial=0.0))
+    reached = float(channels.reached[channel])
+    highest = float(channels.strongest.values[channel].max(initial=0.0))
     made = None
     if not math.isnan(reached):
         made = {
-            "image": _data_url(render.png(found.synthetic[channel]), "png"),
+            "image": _data_url(render.png(channels.synthetic[channel]), "png"),
             "activation": number(reached),
             "share": number(reached / highest) if highest > 0 else None,
-            "stable": bool(found.stable[channel]),
+            "stable": bool(channels.stable[channel]),
         }
     return as_json(
         task,
@@ -76,8 +76,8 @@ def features(task: Task, subject: Subject) -> Answer:
         channel=channel,
         data=prepared.index.data,
         images=prepared.index.images,
-        strongest=listed(found.strongest),
-        weakest=listed(found.weakest),
+        strongest=listed(channels.strongest),
+        weakest=listed(channels.weakest),
         synthetic=made,
     )
 

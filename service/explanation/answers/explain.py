@@ -84,17 +84,19 @@ def answer(task: Task, subject: Subject) -> Answer:
 
 def _by_contributions(asked: _Asked) -> tuple[HeatMap, Part]:
     head, options, question = asked.subject.head, asked.options, asked.question
-    found = head.contributions(asked.image, question)
-    rows, columns, channels = found.maps.shape
+    contributions = head.contributions(asked.image, question)
+    rows, columns, channels = contributions.maps.shape
     off = list(options.without or ())
     for channel in off:
         if not 0 <= channel < channels:
-            raise UnknownChannel(f"{found.layer} has no channel {channel}: its channels are 0 to {channels - 1}")
-    totals = found.by_channel
+            raise UnknownChannel(
+                f"{contributions.layer} has no channel {channel}: its channels are 0 to {channels - 1}"
+            )
+    totals = contributions.by_channel
     count = channels if options.top == 0 else min(options.top or _TOP, channels)
     listed = np.abs(totals).argsort(kind="stable")[::-1][:count].tolist()
-    support = head.support(found.maps, listed)
-    logits, probabilities = head.without(found.maps, [[channel] for channel in listed] + ([off] if off else []))
+    support = head.support(contributions.maps, listed)
+    logits, probabilities = head.without(contributions.maps, [[channel] for channel in listed] + ([off] if off else []))
     scores = logits @ question.weights(logits.shape[1])
     labels = asked.form.labels
 
@@ -108,7 +110,7 @@ def _by_contributions(asked: _Asked) -> tuple[HeatMap, Part]:
         }
 
     def described(place: int, index: int) -> Part:
-        maps = found.maps[:, :, index]
+        maps = contributions.maps[:, :, index]
         row, column = divmod(int(maps.argmax()), columns)
         return {
             "channel": index,
@@ -117,8 +119,8 @@ def _by_contributions(asked: _Asked) -> tuple[HeatMap, Part]:
             "row": row,
             "column": column,
             "supports": [
-                {"label": labels[one], "index": one, "value": number(support[place, one])}
-                for one in support[place].argsort()[::-1][:_SUPPORTED].tolist()
+                {"label": labels[best], "index": best, "value": number(support[place, best])}
+                for best in support[place].argsort()[::-1][:_SUPPORTED].tolist()
             ],
             "without": changed(place),
         }
@@ -127,13 +129,13 @@ def _by_contributions(asked: _Asked) -> tuple[HeatMap, Part]:
     together = None
     if off:
         together = {"channels": off, **changed(len(listed)), "probabilities": rounded(probabilities[-1])}
-    return found.heat_map(), {
-        "layer": found.layer,
-        "pooling": found.pooling,
+    return contributions.heat_map(), {
+        "layer": contributions.layer,
+        "pooling": contributions.pooling,
         "shape": [rows, columns, channels],
-        "bias": number(found.bias),
-        "rounding": number(found.rounding),
-        "sum": number(found.sum),
+        "bias": number(contributions.bias),
+        "rounding": number(contributions.rounding),
+        "sum": number(contributions.sum),
         "channels": [described(place, index) for place, index in enumerate(listed)],
         "others": {"count": len(others), "value": number(others.sum(dtype=np.float64))},
         "without": together,
@@ -143,39 +145,39 @@ def _by_contributions(asked: _Asked) -> tuple[HeatMap, Part]:
 def _by_occlusion(asked: _Asked) -> tuple[HeatMap, Part]:
     options = asked.options
     fill = _choice("fill", options.fill or "grey", occlusion.FILLS)
-    found = occlusion.explain(
+    result = occlusion.explain(
         asked.form, asked.image, asked.question, fill=fill, patch=options.patch, stride=options.stride
     )
-    return found.heat_map(), {
-        "fill": found.fill,
-        "patch": found.patch,
-        "stride": found.stride,
-        "passes": found.lost.size,
+    return result.heat_map(), {
+        "fill": result.fill,
+        "patch": result.patch,
+        "stride": result.stride,
+        "passes": result.lost.size,
     }
 
 
 def _by_integrated_gradients(asked: _Asked) -> tuple[HeatMap, Part]:
     start = _choice("baseline", asked.options.baseline or "blur", occlusion.FILLS)
     steps = asked.options.steps or integrated_gradients.STEPS
-    found = integrated_gradients.explain(asked.form, asked.image, asked.question, start=start, steps=steps)
-    return found.heat_map(), {
-        "baseline": found.baseline,
-        "steps": found.steps,
-        "baseline_score": number(found.baseline_score),
-        "sum": number(found.sum),
-        "delta": number(found.delta),
+    result = integrated_gradients.explain(asked.form, asked.image, asked.question, start=start, steps=steps)
+    return result.heat_map(), {
+        "baseline": result.baseline,
+        "steps": result.steps,
+        "baseline_score": number(result.baseline_score),
+        "sum": number(result.sum),
+        "delta": number(result.delta),
     }
 
 
 def _by_gradient_activation(asked: _Asked) -> tuple[HeatMap, Part]:
     form, name = asked.form, asked.options.layer
     layer = form.layers.find(name) if name else gradient_activation.usual_layer(form)
-    found = gradient_activation.explain(form, asked.image, asked.question, layer)
-    return found.heat_map(), {
+    result = gradient_activation.explain(form, asked.image, asked.question, layer)
+    return result.heat_map(), {
         "layer": layer.id,
         "shape": layer.output,
-        "sum": number(found.sum),
-        "rest": number(found.score - found.sum),
+        "sum": number(result.sum),
+        "rest": number(result.score - result.sum),
     }
 
 

@@ -151,7 +151,11 @@ def kernels(task: Task, subject: Subject) -> Answer:
 def _weights(form: Form, layer: Layer) -> tuple[Floats, Floats | None]:
     """Kernels, float32 (kernels, channels, rows, columns), and biases; as integers stand for them where it is int8."""
     if layer.kind != "convolution" or layer.node.operator != "Conv" or layer.window is None:
-        names = [one.id for one in form.layers if one.kind == "convolution" and one.node.operator == "Conv"]
+        names = [
+            convolution.id
+            for convolution in form.layers
+            if convolution.kind == "convolution" and convolution.node.operator == "Conv"
+        ]
         raise CannotExplain(f"{layer.id} has no kernels: choose from {', '.join(names) or 'none'}")
     reads = [*layer.node.reads, ""]
     bias = form.served.constants[reads[2]].astype(np.float32) if reads[2] else None
