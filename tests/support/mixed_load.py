@@ -173,7 +173,7 @@ def send(
         clients: how many.
         period: changes the requests.
     """
-    seen, lock = Seen(), threading.Lock()
+    seen, lock, interrupted = Seen(), threading.Lock(), threading.Event()
     host, port = url.removeprefix("http://").split(":")
     began = time.monotonic()
 
@@ -184,8 +184,8 @@ def send(
             due = (turn + number / clients) * clients / rate if rate else time.monotonic() - began
             if due >= seconds:
                 break
-            if (early := began + due - time.monotonic()) > 0:
-                time.sleep(early)
+            if interrupted.wait(max(0.0, began + due - time.monotonic())):
+                break
             request = mixture.make()
             fault, status = _one(connection, request)
             with lock:
@@ -196,10 +196,13 @@ def send(
         connection.close()
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        interrupted.set()
     return seen
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -34,12 +35,8 @@ def small_disk(path: Path, size: str) -> Iterator[Path]:
 def fill(folder: Path) -> Path:
     """Write a file until the disk is full; removing it makes room."""
     filler = folder / "filler"
-    with filler.open("wb", buffering=0) as out:
-        try:
-            while out.write(bytes(4096)):
-                pass
-        except OSError:
-            pass
+    with Path("/dev/zero").open("rb") as zeros, filler.open("wb", buffering=0) as out, suppress(OSError):
+        shutil.copyfileobj(zeros, out, 4096)
     return filler
 
 

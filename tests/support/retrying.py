@@ -36,9 +36,9 @@ class Load:
     retries: int = 0
     wrong: list[str] = field(default_factory=list)
 
-    def goes_on(self, *, seconds: float = PATIENCE_SECONDS) -> None:
+    def goes_on(self, answers: int = 10, *, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait for some more answers."""
-        wanted = self.answered + 10
+        wanted = self.answered + answers
         eventually(lambda: self.answered >= wanted or self.wrong, seconds=seconds)
         assert not self.wrong, self.wrong[:3]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -94,8 +95,7 @@ def _has_ended(kind: str, connection: socket.socket) -> bool:
     """Whether the server has ended a connection; one that is to drip gets another byte to find out."""
     if kind in ("nothing", "a request, and silence"):
         try:
-            while connection.recv(65536):
-                pass
+            deque(iter(lambda: connection.recv(65536), b""), maxlen=0)
         except BlockingIOError:
             return False
         except OSError:
