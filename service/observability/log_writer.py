@@ -68,9 +68,10 @@ class QueuedWriter:
         self._thread.join(_FLUSH_SECONDS)
 
     def _run(self) -> None:
-        while not self._closing.is_set():
+        is_last = False
+        while not is_last:
             self._ready.wait()
-            self._closing.wait(_BATCH_SECONDS)
+            is_last = self._closing.wait(_BATCH_SECONDS)  # then all there will ever be is queued
             with self._lock:
                 lines, dropped = list(self._lines), self._dropped
                 self._lines.clear()
