@@ -19,6 +19,7 @@ from tests.support.images import class_folder
 from training import optimisers, recipes
 from training.data import dataset
 from training.loop import trainer
+from training.networks.architectures import Start
 from training.networks.pretrained import HEAD
 
 AVERAGED = dataclasses.replace(recipes.TRANSFER, averaging=optimisers.MovingAverage)
@@ -74,6 +75,20 @@ def test_what_it_knew_stays_where_training_spoils_it(tmp_path: Path, images: dat
     assert trained.best["step"] == 0
     untouched, _ = train(tmp_path / "untouched", images, time_budget=0.001)
     assert all(np.array_equal(a, b) for a, b in zip(weights(trained), weights(untouched), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "kept"), [((0.9, 0.8, 0.95, 0.92), 3), ((0.9, 0.8, 0.95, 0.85), 2), ((0.9, 0.8, 0.7, 0.6), 0)]
+)
+def test_the_last_epoch_no_worse_than_the_start_is_kept(accuracies: tuple[float, ...], kept: int) -> None:
+    history = [
+        {"step": step, "validation_accuracy": accuracy, "validation_loss": 1.0}
+        for step, accuracy in enumerate(accuracies)
+    ]
+    start = Start(np.zeros((2, 2), np.float32), np.zeros(2, np.int64))
+    trained = trainer.Trained(keras.Sequential(), history, 1.0, 2, None, {}, start)
+    assert trained.best["step"] == kept
+    assert dataclasses.replace(trained, start=None).best["step"] == accuracies.index(max(accuracies))
 
 
 def test_a_run_that_is_stopped_goes_on_with_what_it_began_with(
