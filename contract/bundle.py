@@ -24,6 +24,8 @@ MODEL: Final = "model.onnx"
 FLOAT32: Final = "float32.onnx"
 CARD: Final = "card.json"
 README: Final = "README.md"
+LARGEST_CARD: Final = 8 * 2**20
+"""In bytes; a card of ten thousand classes has less than one million."""
 INPUT: Final = "images"
 PROBABILITIES: Final = "probabilities"
 LOGITS: Final = "logits"
@@ -104,7 +106,11 @@ def read(folder: Path) -> Bundle:
             raise BundleError(f"{folder} has no {name}: it is not a bundle (models/<name>/<version>/)")
     path = folder / CARD
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(LARGEST_CARD + 1)
+        if len(data) > LARGEST_CARD:
+            raise BundleError(f"{path} is larger than {LARGEST_CARD // 2**20} MiB: it is no card")
+        text = data.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise BundleError(f"{path} cannot be read: {error}") from None
     return Bundle(folder, Card.from_json(text, str(path)))

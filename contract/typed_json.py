@@ -33,6 +33,8 @@ _T = TypeVar("_T")
 
 _LONGEST_SHOWN: Final = 60
 """Characters of a wrong value that an error message repeats."""
+_MOST_NAMED: Final = 5
+"""Keys that an error message names."""
 _INT64: Final = 2**63
 """Whole numbers are signed and of 64 bits, as every reader of JSON has them."""
 
@@ -101,7 +103,8 @@ def decode(kind: type[_T], value: object, *, refuse_unknown: bool = False) -> _T
     if refuse_unknown and isinstance(value, dict):
         unknown = sorted(set(value) - {field.name for field in dataclasses.fields(cast("Any", kind))})
         if unknown:
-            raise FieldError(f"unknown key {', '.join(f'`{printable(key)}`' for key in unknown)}")
+            more = f" and {len(unknown) - _MOST_NAMED:,} more" if len(unknown) > _MOST_NAMED else ""
+            raise FieldError(f"unknown key {', '.join(f'`{printable(key)}`' for key in unknown[:_MOST_NAMED])}{more}")
     return cast("_T", _decode(kind, value, ""))
 
 
