@@ -5,6 +5,7 @@
     inside/embeddings.npy   float16 (N, features), of the training images
     inside/targets.npy      int64 (N,), their classes
     inside/numbers.npy      int64 (N,), their places among the training images
+    inside/names.json       the names of their files by number, where they are from files
     inside/thumbnails.npz   encoded images by number; only where training images may be kept
 
 Written by `kernelscope features`, read by the service.
@@ -16,8 +17,9 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +34,7 @@ from contract.preprocessing import Pixels
 FOLDER: Final = "inside"
 FORMAT: Final = 1
 _INDEX: Final = "index.json"
+_NAMES: Final = "names.json"
 _QUALITY: Final = 90
 """Of thumbnails, which are JPEG."""
 
@@ -121,6 +124,13 @@ class Writer:
         np.save(self._draft / "embeddings.npy", vectors.astype(np.float16))
         np.save(self._draft / "targets.npy", targets)
 
+    def names(self, names: Mapping[int, str]) -> None:
+        """Write the names of training images' files, by number."""
+        text = {
+            number: name.encode(errors="replace").decode() for number, name in names.items()
+        }  # files' are any bytes
+        (self._draft / _NAMES).write_text(json.dumps(text, indent=0) + "\n", encoding="utf-8")
+
     def thumbnails(self, images: Iterable[tuple[int, Pixels]]) -> None:
         """Write training images, by number."""
         encoded = {str(number): np.frombuffer(_jpeg(image), np.uint8) for number, image in images}
@@ -178,6 +188,14 @@ class Prepared:
         """
         vectors = np.load(self._folder / "embeddings.npy", mmap_mode="r")
         return vectors, np.load(self._folder / "targets.npy"), np.load(self._folder / "numbers.npy")
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """The names of training images' files by number; empty where they are from no files."""
+        path = self._folder / _NAMES
+        if not path.is_file():
+            return {}
+        return {int(number): name for number, name in json.loads(path.read_text(encoding="utf-8")).items()}
 
     def thumbnails(self, numbers: Iterable[int]) -> dict[int, bytes]:
         """Encoded training images by number, as far as they were kept."""

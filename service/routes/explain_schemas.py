@@ -277,6 +277,7 @@ class Example(BaseModel):
     """A training image that a channel responds to."""
 
     index: int = Field(description="its number among the training images")
+    file: str | None = Field(description="its file's name in the data; null where that is not known")
     label: str | None
     activation: float
     row: int
@@ -310,6 +311,7 @@ class Neighbour(BaseModel):
     """A training image."""
 
     index: int
+    file: str | None = Field(description="its file's name in the data; null where that is not known")
     label: str
     similarity: float = Field(description="the cosine of the angle between the features")
     thumbnail: str | None

@@ -91,6 +91,7 @@ def from_npz(path: Path, labels: tuple[str, ...] | None = None) -> Decoded:
             *_numbering(index, called, is_named=names is not None),
         ),
         problems=(*problems, *duplicates.find(copies)),
+        first_copies=duplicates.first_copies([copy.digest for copy in copies if copy.split == "train"]),
     )
 
 

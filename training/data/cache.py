@@ -23,8 +23,9 @@ from training.data import memory
 from training.data.problems import Problem
 from training.data.split import Decoded, Facts, Split
 
-FORMAT: Final = 5
+FORMAT: Final = 6
 _NOTES: Final = "notes.json"
+_FIRST_COPIES: Final = "train.first_copies"
 _STAGED: Final = "staged-"
 _FORGOTTEN: Final = 86400.0
 """Seconds after which what a killed process left half-written is removed."""
@@ -73,6 +74,9 @@ def write_notes(folder: Path, decoded: Decoded, size: tuple[int, int]) -> None:
     """Write all but the pixels of what was decoded to a height and width."""
     for name, split in decoded.splits.items():
         split.targets.tofile(folder / f"{name}.targets")
+        (folder / f"{name}.names.json").write_text(json.dumps(split.names), encoding="utf-8")
+    if decoded.first_copies is not None:
+        decoded.first_copies.tofile(folder / _FIRST_COPIES)
     notes = {
         "labels": decoded.labels,
         "splits": list(decoded.splits),
@@ -80,6 +84,7 @@ def write_notes(folder: Path, decoded: Decoded, size: tuple[int, int]) -> None:
         "checksum": decoded.checksum,
         "problems": [asdict(problem) for problem in decoded.problems],
         "facts": asdict(decoded.facts) if decoded.facts else None,
+        "has_copies": decoded.first_copies is not None,
     }
     (folder / _NOTES).write_text(json.dumps(notes), encoding="utf-8")
 
@@ -96,7 +101,8 @@ def read(folder: Path) -> Decoded | None:
             mapped = np.memmap(folder / f"{name}.pixels", np.uint8, "r", shape=shape)
             if mapped.nbytes != (folder / f"{name}.pixels").stat().st_size:
                 return None
-            splits[name] = Split(mapped if whole > memory.limit() else np.array(mapped), targets)
+            names = tuple(json.loads((folder / f"{name}.names.json").read_text(encoding="utf-8")))
+            splits[name] = Split(mapped if whole > memory.limit() else np.array(mapped), targets, names)
         facts = notes["facts"]
         return Decoded(
             labels=tuple(notes["labels"]),
@@ -104,6 +110,7 @@ def read(folder: Path) -> Decoded | None:
             checksum=notes["checksum"],
             problems=_problems(notes["problems"]),
             facts=facts and Facts(facts["formats"], *(tuple(facts[key]) for key in ("smallest", "median", "largest"))),
+            first_copies=np.fromfile(folder / _FIRST_COPIES, np.int64) if notes["has_copies"] else None,
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None  # absent, or damaged: decoded anew and written over

@@ -213,7 +213,7 @@ def _relabelled(data: Dataset, where: str, labels: tuple[str, ...]) -> Dataset:
     order = np.array([labels.index(label) for label in data.labels])
 
     def turned(split: Split) -> Split:
-        return Split(split.images, order[split.targets])
+        return replace(split, targets=order[split.targets])
 
     test = turned(data.test) if data.test else None
     return replace(data, labels=labels, train=turned(data.train), validation=turned(data.validation), test=test)
@@ -246,7 +246,7 @@ def _split(
     validates, tests = "validation" in splits, "test" in splits or not len(train)
     shares = (0.0 if validates else fraction, 0.0 if tests else test_fraction)
     if any(shares):
-        kept, validation, test = _held_out(train.targets, *shares)
+        kept, validation, test = _held_out(train.targets, *shares, decoded.first_copies)
         splits = {"validation": train.take(validation), "test": train.take(test), **splits, "train": train.take(kept)}
     return Dataset(
         name=name,
@@ -261,10 +261,12 @@ def _split(
     )
 
 
-def _held_out(targets: npt.NDArray[np.int64], validation: float, test: float) -> list[npt.NDArray[np.intp]]:
+def _held_out(
+    targets: npt.NDArray[np.int64], validation: float, test: float, first_copies: npt.NDArray[np.int64] | None
+) -> list[npt.NDArray[np.intp]]:
     """Which images are for training, validation and testing: the same shares of each class, one at least, never all.
 
-    Of a share of 0 there are none.
+    Of a share of 0 there are none. Copies of an image stay together, unless a class has nothing else to train on.
     """
     rng = np.random.default_rng(_SPLIT_SEED)
     part = np.zeros(len(targets), np.int64)
@@ -275,4 +277,8 @@ def _held_out(targets: npt.NDArray[np.int64], validation: float, test: float) ->
             count = min(max(1, round(len(of_class) * share)) if share else 0, len(of_class) - 1 - begin)
             part[of_class[begin : begin + count]] = number
             begin += count
+    if first_copies is not None:
+        together = part[first_copies]
+        trained = np.unique(targets[together == 0])
+        part = np.where(np.isin(targets, trained), together, part)
     return [np.flatnonzero(part == number) for number in range(3)]

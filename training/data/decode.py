@@ -22,7 +22,7 @@ from PIL import Image
 
 from contract import preprocessing
 from contract.errors import DataError, ImageError
-from training.data import cache, memory
+from training.data import cache, duplicates, memory
 from training.data.layout import Place
 from training.data.names import natural
 from training.data.problems import Problem, named
@@ -112,6 +112,10 @@ class _Run:
     sizes: list[tuple[int, int]] = field(default_factory=list)
     targets: dict[str, list[int]] = field(default_factory=dict)
     """Indices into `labels`, by split."""
+    names: dict[str, list[str]] = field(default_factory=dict)
+    """Of the images' files, by split."""
+    digests: list[str] = field(default_factory=list)
+    """Of the training images."""
 
     def __post_init__(self) -> None:
         self.labels = sorted({item.place.label for item in self.items}, key=natural)
@@ -129,6 +133,9 @@ class _Run:
                     self.formats[kind] += 1
                     self.sizes.append(size)
                     self.targets.setdefault(item.place.split, []).append(number[item.place.label])
+                    self.names.setdefault(item.place.split, []).append(item.place.name)
+                    if item.place.split == "train":
+                        self.digests.append(item.digest or item.place.name)
                     yield item.place.split, pixels
                 self.progress(done, len(self.items))
 
@@ -154,10 +161,14 @@ class _Run:
         ]
         return Decoded(
             labels=tuple(self.labels[target] for target in there),
-            splits={name: Split(split.images, order[split.targets]) for name, split in splits.items()},
+            splits={
+                name: Split(split.images, order[split.targets], tuple(self.names[name]))
+                for name, split in splits.items()
+            },
             checksum=checksum(item for item in self.items if item.place.name not in self.failed),
             problems=(*self.unreadable(), *gone),
             facts=self._facts() if self.sizes else None,
+            first_copies=duplicates.first_copies(self.digests),
         )
 
     def unreadable(self) -> list[Problem]:
@@ -252,9 +263,7 @@ def resized(decoded: Decoded, size: Size, resize_mode: preprocessing.ResizeMode)
     def all_of(split: Split) -> Split:
         if split.images.shape[1:3] == wanted:
             return split
-        return Split(
-            np.stack([preprocessing.resize(Image.fromarray(x), *wanted, resize_mode) for x in split.images]),
-            split.targets,
-        )
+        images = [preprocessing.resize(Image.fromarray(x), *wanted, resize_mode) for x in split.images]
+        return replace(split, images=np.stack(images))
 
     return replace(decoded, splits={name: all_of(split) for name, split in decoded.splits.items()})

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from training.data.names import SPLITS, natural
 from training.data.problems import Problem, named
@@ -16,6 +19,18 @@ class Copy(NamedTuple):
     split: str
     label: str
     digest: str
+
+
+def first_copies(digests: Sequence[str]) -> npt.NDArray[np.int64] | None:
+    """For each image the position of the first one of the same digest; None where no two have the same.
+
+    Example:
+        >>> first_copies(["a", "b", "a"]).tolist()
+        [0, 1, 0]
+    """
+    first: dict[str, int] = {}
+    places = [first.setdefault(digest, place) for place, digest in enumerate(digests)]
+    return np.array(places, np.int64) if len(first) < len(digests) else None
 
 
 def find(images: Iterable[Copy]) -> list[Problem]:

@@ -91,6 +91,11 @@ def _arranged(listing: Listing, table: str | None) -> Layout:
         return by_folder
     if len({place.label for place in by_folder.places}) < 2:
         return tables.arrange(label_tables, visible)
+    by_table = {place.name: place for listed in label_tables for place in tables.beside(listed, by_folder)}
+    if by_table:  # test/ holds images without class folders, and a table has their classes
+        rest = [name for name in images if name not in by_table]
+        by_folder = layout.arrange(rest, listing.names("folder"), listing.names("other", "table"))
+        by_folder = replace(by_folder, places=(*by_folder.places, *by_table.values()))
     notes = list(by_folder.notes)
     for listed in label_tables:
         if not listed.is_certain:
@@ -104,7 +109,9 @@ def _arranged(listing: Listing, table: str | None) -> Layout:
                 f"({' or '.join(listed.labels[image])}, or {said}): give {listed.name} itself as --data, or move "
                 "it elsewhere"
             )
-        notes.append(f"the classes are the folders; {listed.name} says the same")
+        count = len(by_table.keys() & listed.labels.keys())
+        more = f", and gives {count:,} images outside them their classes" if count else ""
+        notes.append(f"the classes are the folders; {listed.name} says the same{more}")
     return replace(by_folder, notes=tuple(notes))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, cast
 
 import numpy as np
@@ -48,10 +49,14 @@ class Rows:
 
 @dataclass(frozen=True)
 class Split:
-    """Images: uint8 (N, H, W, 3) RGB, in memory or on disk. Targets: int64 (N,), indices into the class names."""
+    """Images: uint8 (N, H, W, 3) RGB, in memory or on disk. Targets: int64 (N,), indices into the class names.
+
+    Names: those of the images' files; None where the images are from no files.
+    """
 
     images: preprocessing.Pixels
     targets: npt.NDArray[np.int64]
+    names: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -59,15 +64,18 @@ class Split:
     def take(self, index: npt.NDArray[np.integer[Any]]) -> Split:
         """Return the images at those positions; images on disk stay there."""
         images = cast("preprocessing.Pixels", Rows([self.images], index)) if self.is_on_disk else self.images[index]
-        return Split(images, self.targets[index])
+        names = None if self.names is None else tuple(self.names[place] for place in index.tolist())
+        return Split(images, self.targets[index], names)
 
     def joined(self, *others: Split) -> Split:
         """Return its images and then those of others; images on disk stay there."""
         splits = (self, *others)
         arrays, targets = [split.images for split in splits], np.concatenate([split.targets for split in splits])
+        named = [split.names for split in splits if split.names is not None]
+        names = tuple(chain.from_iterable(named)) if len(named) == len(splits) else None
         if any(split.is_on_disk for split in splits):
-            return Split(cast("preprocessing.Pixels", Rows(arrays, np.arange(len(targets)))), targets)
-        return Split(np.concatenate(arrays), targets)
+            return Split(cast("preprocessing.Pixels", Rows(arrays, np.arange(len(targets)))), targets, names)
+        return Split(np.concatenate(arrays), targets, names)
 
     @property
     def is_on_disk(self) -> bool:
@@ -100,6 +108,8 @@ class Decoded:
         notes: what was understood of the source, one line each.
         problems: what was left out, and what else is odd.
         facts: of the files, where there were any.
+        first_copies: int64 (N,), for each training image the position of the first one of the same bytes, its own where
+            there is no other; None where no two are the same.
     """
 
     labels: tuple[str, ...]
@@ -109,3 +119,4 @@ class Decoded:
     notes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     facts: Facts | None = None
+    first_copies: npt.NDArray[np.int64] | None = None

@@ -137,6 +137,22 @@ def arrange(tables: Collection[Table], images: Collection[str]) -> Layout:
     return Layout(tuple(places), (f"the classes are those that {where} gives",), tuple(problems))
 
 
+def beside(table: Table, layout: Layout) -> list[Place]:
+    """The images in no class folder to which a table gives one class, of those that the folders have, and a split.
+
+    A table that is not certain to be one of labels, or that disagrees with the folders, gives none.
+    """
+    if not table.is_certain or disagreement(table, layout):
+        return []
+    in_folders, labels = {place.name for place in layout.places}, table.labels
+    classes = {_plain(place.label): place.label for place in layout.places}
+    return [
+        Place(image, split, classes[_plain(label)], canonical(image))
+        for image, _, label, split in table.rows
+        if image and split and image not in in_folders and len(labels.get(image, ())) == 1 and _plain(label) in classes
+    ]
+
+
 def disagreement(table: Table, layout: Layout) -> str | None:
     """The first image to which a table and the folders give different classes; None where there is none."""
     folders = {place.name: place.label for place in layout.places}

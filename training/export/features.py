@@ -48,7 +48,7 @@ def make(
         seconds: for making images; channels that are not reached have none. Training images take their own time.
         steps: of the gradient ascent.
         most_images: training images to look at, evenly from all; all where None.
-        keep_examples: whether the training images themselves are kept; otherwise only their numbers.
+        keep_examples: whether the training images themselves are kept; otherwise only their numbers and file names.
         seed: of the gradient ascent.
 
     Returns:
@@ -87,6 +87,8 @@ def make(
         used |= set(range(len(images)))
     except CannotExplain as error:
         console.print(f"no neighbours: {error}", highlight=False, soft_wrap=True)
+    if train.names is not None:
+        writer.names({int(numbers[place]): train.names[place] for place in sorted(used)})
     if keep_examples:
         writer.thumbnails((int(numbers[place]), images[place]) for place in sorted(used))
     ids = tuple(layer.id for layer in layers)

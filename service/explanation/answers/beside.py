@@ -46,6 +46,7 @@ def features(task: Task, subject: Subject) -> Answer:
         return [
             {
                 "index": int(image),
+                "file": prepared.names.get(int(image)),
                 "label": classes.get(int(image)),
                 "activation": number(value),
                 "row": int(row),
@@ -101,6 +102,7 @@ def neighbours(task: Task, subject: Subject) -> Answer:
         neighbours=[
             {
                 "index": int(numbers[place]),
+                "file": prepared.names.get(int(numbers[place])),
                 "label": subject.card.labels[int(targets[place])],
                 "similarity": number(likeness[place]),
                 "thumbnail": _data_url(thumbnails.get(int(numbers[place])), "jpeg"),

@@ -42,7 +42,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     card = replace(made.card, cost=replace(made.card.cost, dtype="float32"))
     (made.folder / bundle.CARD).write_text(card.to_json())
     pixels, targets = planted.planted_images(60, 3)
-    split = Split(pixels, targets.astype(np.int64))
+    split = Split(pixels, targets.astype(np.int64), tuple(f"train/{number}\udcff.png" for number in range(60)))
     dataset = Dataset("planted", planted.LABELS, split, split, None, "crop", "0")
     for name, keep in (("kept", True), ("private", False), ("bare", None)):
         folder = root / name / "1"
@@ -87,6 +87,7 @@ def test_a_channel_is_shown_by_training_images_and_one_that_was_made(server: Ser
     values = [one["activation"] for one in found["strongest"]]
     assert values == sorted(values, reverse=True)
     first = found["strongest"][0]
+    assert first["file"] == f"train/{first['index']}?.png"  # what is no text is replaced
     shown = picture(first["thumbnail"])
     assert np.abs(shown.astype(int) - images[first["index"]]).mean() < 10  # a JPEG of that very image
     url = f"/activations?model=kept&layer=conv2&unit={first['row']},{first['column']},3"

@@ -174,6 +174,43 @@ def test_numbers_in_a_table_and_of_folders_are_the_same_with_leading_zeros(tmp_p
     assert dataset.load(str(tmp_path)).labels == ("00000", "00001")
 
 
+def test_a_table_gives_loose_test_images_their_classes(tmp_path: Path) -> None:
+    root = class_folder(tmp_path / "signs")
+    for number, colour in enumerate(sorted(COLOURS)):
+        (root / "train" / colour).rename(root / "train" / f"{number:05}")
+        shutil.rmtree(root / "test" / colour)
+    for number in range(4):
+        (root / "test" / f"{number}.png").write_bytes(image("red", size=(8 + number, 8)))
+    (root / "Test.csv").write_text("Width,Path,ClassId\n" + "".join(f"8,test/{n}.png,{n % 2}\n" for n in range(3)))
+    data = dataset.load(str(root))
+    assert data.labels == tuple(f"{number:05}" for number in range(len(COLOURS)))
+    assert data.test is not None
+    assert data.test.targets.tolist() == [0, 0, 1]
+    assert data.summary is not None
+    assert [problem.files for problem in data.summary.problems if problem.kind == "no_class"] == [("test/3.png",)]
+
+
+@pytest.mark.parametrize("form", ["folder", "cache", "npz"])
+def test_copies_of_an_image_are_held_out_together(tmp_path: Path, form: str) -> None:
+    root = class_folder(tmp_path / "own", each=10) / "train"
+    images = sorted(root.rglob("*.png"))
+    for at in range(0, len(images), 2):
+        shutil.copyfile(images[at], images[at + 1])
+    where = root
+    if form == "npz":
+        data = dataset.load(str(root), validation_fraction=0.1)
+        both = data.train.joined(data.validation)
+        where = tmp_path / "own.npz"
+        np.savez(where, x_train=both.images, y_train=both.targets)
+    data = dataset.load(str(where), validation_fraction=0.3)
+    if form == "cache":
+        data = dataset.load(str(where), validation_fraction=0.3)
+    pixels = [{image.tobytes() for image in split.images} for split in (data.train, data.validation)]
+    assert all(pixels)
+    assert not set.intersection(*pixels)
+    assert set(data.train.targets.tolist()) == set(range(len(data.labels)))
+
+
 def test_numbered_classes_agree_between_a_folder_and_arrays(tmp_path: Path) -> None:
     """Class 10 stands behind 9, so that the numbers of a NumPy file mean the same as the folders' names."""
     rng = np.random.default_rng(0)

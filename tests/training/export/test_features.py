@@ -35,7 +35,8 @@ def form(trained: bundle.Bundle) -> Form:
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
     images, targets = planted.planted_images(150, 3)
-    split = Split(images, targets.astype(np.int64))
+    names = tuple(f"{number}\udcff.png" for number in range(len(images)))  # a name of any bytes
+    split = Split(images, targets.astype(np.int64), names)
     few = split.take(np.arange(5))
     return Dataset("planted", planted.LABELS, split, few, None, "crop", "0")
 
