@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -17,7 +18,9 @@ from contract.cpu import cores
 from contract.errors import KernelscopeError
 from contract.version import VERSION
 from service.explanation.explainer import Explainer
-from service.http import errors
+from service.feedback.keeper import Feedback
+from service.feedback.sample import Sample
+from service.http import auth, errors
 from service.http.access_log import AccessLog
 from service.http.auth import ApiKeys, Authentication
 from service.http.fast_route import FastRoute
@@ -29,10 +32,20 @@ from service.inference.trial import try_to_load
 from service.lifecycle import Lifecycle
 from service.observability import tracing
 from service.observability.metrics import Metrics
-from service.routes import explain, health, metrics, models, open_inference, page, predict, tensorflow_serving
+from service.routes import (
+    explain,
+    feedback,
+    health,
+    metrics,
+    models,
+    open_inference,
+    page,
+    predict,
+    tensorflow_serving,
+)
 from service.settings import Settings
 from service.state import AppState
-from service.worker_group import WorkerGroup
+from service.worker_group import Keep, WorkerGroup
 from service.worker_link import WorkerLink
 
 log = logging.getLogger("kernelscope")
@@ -68,9 +81,18 @@ def create_state(
         max_seconds=settings.max_decode_seconds,
     )
     lifecycle.is_overloaded = lambda: decoder.is_saturated
-    group = WorkerGroup(link, lifecycle, registry, instruments)
+    keeper = _feedback(settings.feedback, settings, instruments, link) if settings.feedback else None
+    group = WorkerGroup(link, lifecycle, registry, instruments, keeper)
     explainer = Explainer(settings.explain_memory // 2**20)
-    return AppState(settings, instruments, lifecycle, registry, decoder, shares, group, explainer)
+    keys = ApiKeys(settings, link.memory.key_times)
+    return AppState(settings, instruments, lifecycle, registry, decoder, shares, group, explainer, keeper, keys)
+
+
+def _feedback(root: Path, settings: Settings, instruments: Metrics, link: WorkerLink) -> Feedback:
+    async def forward(sample: Sample) -> bool:
+        return await link.ask(0, Keep(sample)) is not None
+
+    return Feedback(root, settings, instruments, link.size, None if link.is_leader else forward)
 
 
 def create_app(state: AppState) -> FastAPI:
@@ -79,13 +101,20 @@ def create_app(state: AppState) -> FastAPI:
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        watch = asyncio.create_task(_watch(state))
+        tasks = [asyncio.create_task(_watch(state))]
+        if settings.api_keys_file:
+            tasks.append(asyncio.create_task(auth.follow(state.keys, state.metrics)))
+        if state.feedback:
+            state.feedback.start()
         try:
             yield
         finally:
             state.lifecycle.draining = True
-            watch.cancel()
+            for task in tasks:
+                task.cancel()
             state.group.close()
+            if state.feedback:
+                state.feedback.close()
             state.explainer.close()
             state.decoder.close()
             state.registry.close()
@@ -103,11 +132,11 @@ def create_app(state: AppState) -> FastAPI:
     )
     app.state.kernelscope = state
     app.router.routes.append(FastRoute("/predict", predict.predict))
-    for routes in (predict, health, metrics, models, explain, open_inference, tensorflow_serving, page):
+    for routes in (predict, feedback, health, metrics, models, explain, open_inference, tensorflow_serving, page):
         app.include_router(routes.router)
     errors.install(app)
-    if settings.api_keys:
-        app.add_middleware(Authentication, keys=ApiKeys(settings))
+    if state.keys.is_required:
+        app.add_middleware(Authentication, keys=state.keys, metrics=state.metrics)
     if settings.cors_origins:
         origins = [origin.strip() for origin in settings.cors_origins.split(",")]
         app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])

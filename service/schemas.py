@@ -86,6 +86,12 @@ class BatchPrediction(BaseModel):
     predictions: list[Prediction | ErrorReply]
 
 
+class Accepted(BaseModel):
+    """What was sent is taken up; nobody waits until that is done."""
+
+    accepted: bool
+
+
 # --- models and health
 
 
@@ -99,6 +105,7 @@ class ModelSummary(BaseModel):
     height: int
     width: int
     accuracy: float | None
+    share: float = Field(description="part of the requests without a version that it answers, from 0 to 1")
 
 
 class RefusedVersion(BaseModel):
@@ -138,6 +145,13 @@ class ProtocolModels(BaseModel):
 
     models: list[str]
     versions: list[VersionState]
+
+
+class ModelTraffic(BaseModel):
+    """Which versions of a model answer requests that name none."""
+
+    name: str
+    shares: dict[str, float] = Field(description="by version, the part that it answers, from 0 to 1")
 
 
 class ModelDetail(ModelSummary):

@@ -19,7 +19,6 @@ import uvicorn
 from service import environment, sockets
 from service.app import create_app, create_state
 from service.http.admission import AdmissionControl
-from service.http.auth import ApiKeys
 from service.http.connection import Connection, ConnectionLimits
 from service.inference.refusal import Refusal
 from service.observability import log_setup
@@ -230,7 +229,7 @@ def _protocol(settings: Settings, state: AppState) -> Callable[..., Connection]:
         else AdmissionControl(
             state.registry,
             state.metrics,
-            ApiKeys(settings),
+            state.keys,
             timeout=settings.timeout,
             log_requests=settings.log_requests,
         )

@@ -13,6 +13,7 @@ from contract import memory, preprocessing, repository
 from contract.cpu import cores
 from contract.errors import UsageError
 from service.environment import PREFIX, Variables
+from service.http.key_file import check_key
 
 _MOST_WORKERS: Final = 8
 
@@ -75,8 +76,20 @@ class Settings(BaseSettings):
     )
     max_images: int = Field(256, ge=1, description="images in one request to /predict/batch")
     api_keys: str = Field("", description="keys, separated by commas, of which a request must send one; none if empty")
+    api_keys_file: Path | None = Field(
+        None, description="TOML file of named keys with limits, read again when it changes; none if empty"
+    )
     admin_key: str = Field("", description="key that loading and unloading models takes; refused if empty")
     cors_origins: str = Field("", description="origins, separated by commas, whose pages may ask; none if empty")
+    feedback: Path | None = Field(
+        None, description="folder that keeps images whose answer was unsure or is disputed; none are kept if empty"
+    )
+    feedback_rate: float = Field(1.0, gt=0, le=1000, description="images of either kind to keep in a second at most")
+    feedback_bytes: int = Field(2**28, ge=2**20, description="bytes that kept images may take on the disk")
+    feedback_days: float = Field(30.0, gt=0, le=3650, description="days after which a kept image is removed")
+    feedback_memory: int = Field(
+        2**25, ge=0, description="bytes of memory, in all processes, for answers that may be disputed by request id"
+    )
     load_timeout: float = Field(
         120.0, gt=0, le=86400, description="seconds that loading and warming a version may take"
     )
@@ -94,14 +107,14 @@ class Settings(BaseSettings):
     @classmethod
     def _check_keys(cls, keys: str) -> str:
         for key in keys.split(",") if keys else ():
-            _check_key(key.strip())
+            check_key(key.strip())
         return keys
 
     @field_validator("admin_key")
     @classmethod
     def _check_admin_key(cls, key: str) -> str:
         if key:
-            _check_key(key)
+            check_key(key)
         return key
 
     @classmethod
@@ -115,14 +128,6 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, then the environment as `environment.Variables` reads it."""
         return init_settings, Variables(settings_cls)
-
-
-def _check_key(key: str) -> None:
-    """Raise a `ValueError` for a key that some client could not send, or that would be several."""
-    if not key:
-        raise ValueError("a key is empty")
-    if not key.isascii() or not key.isprintable() or " " in key or "," in key:
-        raise ValueError("keys are of printable ASCII characters, without blanks and commas")
 
 
 def may_fork() -> bool:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from service.explanation.explainer import Explainer
+from service.feedback.keeper import Feedback
+from service.http.auth import ApiKeys
 from service.http.context import context_of
 from service.inference.decoder import Decoder
 from service.inference.loaded_model import LoadedModel
@@ -30,12 +32,21 @@ class AppState:
     image_memory: Shares
     group: WorkerGroup
     explainer: Explainer
+    feedback: Feedback | None
+    keys: ApiKeys
 
 
 def app_state(request: Request) -> AppState:
     """The state of the application that a request came to."""
     state: AppState = request.app.state.kernelscope
     return state
+
+
+def answering_model(request: Request, name: str | None, version: int | None) -> LoadedModel:
+    """As `find_model`, for a request that a canary may answer."""
+    loaded = app_state(request).registry.choose(name, version)
+    context_of(request.scope).metric_labels = loaded.metric_labels
+    return loaded
 
 
 def find_model(request: Request, name: str | None, version: int | None) -> LoadedModel:

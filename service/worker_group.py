@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from contract.errors import BundleError
+from service.feedback.keeper import Feedback
+from service.feedback.recent import Answered
+from service.feedback.sample import Sample
 from service.inference.loaded_model import LoadedModel, Stats
-from service.inference.model_state import GroupState
+from service.inference.model_state import Canary, GroupState
 from service.inference.registry import Registry
 from service.lifecycle import Lifecycle, Phase
 from service.observability.metrics import Families, Metrics, ModelInfo
@@ -64,6 +67,20 @@ class StateQuery:
 
 
 @dataclass(frozen=True)
+class AnswerQuery:
+    """What have you answered to this request? Answered by `Answered`; None where it is not remembered."""
+
+    request_id: str
+
+
+@dataclass(frozen=True)
+class Keep:
+    """To the leader: write this sample."""
+
+    sample: Sample
+
+
+@dataclass(frozen=True)
 class Load:
     """To the leader: serve this model again. Raises what `Registry.load` raises."""
 
@@ -74,6 +91,22 @@ class Load:
 @dataclass(frozen=True)
 class Unload:
     """To the leader: serve this model no more. Raises what `Registry.unload` raises."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class StartCanary:
+    """To the leader: let a version answer a part. Raises what `Registry.start_canary` raises."""
+
+    name: str
+    canary: Canary
+    base: int | None
+
+
+@dataclass(frozen=True)
+class RollBack:
+    """To the leader: let the base answer everything. Raises what `Registry.roll_back` raises."""
 
     name: str
 
@@ -100,10 +133,19 @@ class WorkerGroup:
         lifecycle: of this process.
         registry: of this process.
         metrics: of this process.
+        feedback: of this process; None where nothing is kept.
     """
 
-    def __init__(self, link: WorkerLink, lifecycle: Lifecycle, registry: Registry, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        link: WorkerLink,
+        lifecycle: Lifecycle,
+        registry: Registry,
+        metrics: Metrics,
+        feedback: Feedback | None = None,
+    ) -> None:
         self._link, self._lifecycle, self._registry, self._metrics = link, lifecycle, registry, metrics
+        self._feedback = feedback
         self._changing = asyncio.Lock()
         self._kept: Families = ()  # of the process whose place this one has taken
         with_figures = link.memory.figures[link.number].read()
@@ -176,6 +218,11 @@ class WorkerGroup:
                 stats = stats.plus(other)
         return stats
 
+    async def answer_to(self, request_id: str) -> Answered | None:
+        """What another process has answered to a request; None where none remembers it."""
+        answers = await self._link.ask_all(AnswerQuery(request_id))
+        return next((answered for answered in answers if answered), None)
+
     async def load(self, name: str, version: int | None) -> None:
         """`Registry.load` in every process. Raises what that raises, and `BundleError` where a process is away."""
         await self._change(Load(name, version))
@@ -183,6 +230,14 @@ class WorkerGroup:
     async def unload(self, name: str) -> None:
         """`Registry.unload` in every process; raises as `load` does."""
         await self._change(Unload(name))
+
+    async def start_canary(self, name: str, canary: Canary, base: int | None) -> None:
+        """`Registry.start_canary` in every process; raises as `load` does."""
+        await self._change(StartCanary(name, canary, base))
+
+    async def roll_back(self, name: str) -> None:
+        """`Registry.roll_back` in every process; raises as `load` does."""
+        await self._change(RollBack(name))
 
     async def watch(self, *, retry: bool = False) -> None:
         """Bring all processes in line with the repository; the leader alone does so. Raises as `Registry.reconcile`."""
@@ -205,24 +260,33 @@ class WorkerGroup:
                 return loaded[0].stats if loaded else None
             case StateQuery():
                 return self._registry.state()
+            case AnswerQuery(request_id):
+                return self._feedback.find(request_id) if self._feedback else None
+            case Keep(sample) if self._feedback:
+                self._feedback.put(sample)
             case Adopt(state):
                 return await self._registry.adopt(state)
-            case Load() | Unload():
+            case Load() | Unload() | StartCanary() | RollBack():
                 await self._change(message)
             case Reconcile(lost):
                 await self._lose(list(lost))
         return ()
 
-    async def _change(self, message: Load | Unload) -> None:
+    async def _change(self, message: Load | Unload | StartCanary | RollBack) -> None:
         if not self._link.is_leader:
             if await self._link.ask(0, message, seconds=LOAD_SECONDS) is None:
                 raise BundleError("one of the processes is not there just now: ask again in a moment")
             return
         async with self._changing:
-            if isinstance(message, Load):
-                await self._registry.load(message.name, message.version)
-            else:
-                await self._registry.unload(message.name)
+            match message:
+                case Load(name, version):
+                    await self._registry.load(name, version)
+                case Unload(name):
+                    await self._registry.unload(name)
+                case StartCanary(name, canary, base):
+                    await self._registry.start_canary(name, canary, base)
+                case RollBack(name):
+                    await self._registry.roll_back(name)
             if not await self._spread():
                 raise BundleError("one of the processes is not there just now: ask again in a moment")
 

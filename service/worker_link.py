@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from service.http.rate_limit import SLOTS
 from service.inference import memory_budget
 
 READY: Final = signal.SIGUSR1
@@ -70,6 +71,7 @@ class SharedMemory:
         ready: uint8 (workers,), 1 for each that serves.
         loading: what each is loading now; see `WorkerLink.loading`.
         figures: the last metrics of each.
+        key_times: float64 (SLOTS,), for limits on requests; see `rate_limit`.
         image_memory: int64 (workers, 4), bytes that each holds of each share; see `memory_budget`.
     """
 
@@ -77,6 +79,7 @@ class SharedMemory:
         self.connections = np.frombuffer(mmap.mmap(-1, 4 * workers), np.uint32)
         self.heartbeats = np.frombuffer(mmap.mmap(-1, 8 * workers), np.float64)
         self.ready = np.frombuffer(mmap.mmap(-1, workers), np.uint8)
+        self.key_times = np.frombuffer(mmap.mmap(-1, 8 * SLOTS), np.float64)
         shares = len(memory_budget.SHARES)
         self.image_memory = np.frombuffer(mmap.mmap(-1, 8 * workers * shares), np.int64).reshape(workers, shares)
         self.loading = [_Slot(mmap.PAGESIZE) for _ in range(workers)]

@@ -61,17 +61,17 @@ class AccessLog:
             self._metrics.requests.labels(route, scope["method"] if route != "other" else "any", status, *model).inc()
             self._metrics.request_seconds.labels(route, *model).observe(took)
             if self._log_requests:
-                write(scope["method"], scope["path"], status, took, scope.get("client"), context.request_id)
+                write(scope["method"], scope["path"], status, took, scope.get("client"), context)
 
 
-def write(method: str, path: str, status: int, seconds: float, client: Any, request_id: str) -> None:
+def write(method: str, path: str, status: int, seconds: float, client: Any, context: RequestContext) -> None:
     """A request's line.
 
     Args:
         method, path, status: what was asked, and how it was answered.
         seconds: since the request's head was complete.
         client: host and port, None where the connection has none.
-        request_id: as the reply's `X-Request-ID` says.
+        context: with the request's id, as the reply's `X-Request-ID` says, and the name of its key.
     """
     fields = {
         "method": method,
@@ -79,8 +79,10 @@ def write(method: str, path: str, status: int, seconds: float, client: Any, requ
         "status": int(status),
         "milliseconds": round(seconds * 1000, 2),
         "client": client[0] if client else None,
-        "request_id": request_id,
+        "request_id": context.request_id,
     }
+    if context.key:
+        fields["key"] = context.key
     log.info("%s %s %d", method, path, status, extra={"fields": fields})
 
 

@@ -70,7 +70,7 @@ class AdmissionControl:
         self._rejected += 1
         self._metrics.request_seconds.labels(PATH.decode(), *metric_labels).observe(took)
         if self._log_requests:
-            access_log.write("POST", PATH.decode(), _STATUS, took, scope["client"], context.request_id)
+            access_log.write("POST", PATH.decode(), _STATUS, took, scope["client"], context)
         return identity
 
     def _count_anew(self) -> None:

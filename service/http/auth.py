@@ -1,18 +1,33 @@
-"""Keys: who may ask, and who may load and unload models. Compared in constant time."""
+"""Who may ask, and who may load models: by keys of the settings, and by named ones in a file that is read again."""
 
 from __future__ import annotations
 
-import hmac
+import asyncio
+import logging
+import math
+import os
 from collections.abc import Iterable
 from http import HTTPStatus
+from pathlib import Path
 from typing import Final
 
+import numpy as np
 from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from contract.errors import UsageError
+from service.http import key_file
+from service.http.context import context_of
 from service.http.errors import ApiError, reply
+from service.http.key_file import NamedKey, digest_of
+from service.http.rate_limit import SLOTS, RateLimit, Times
+from service.observability.metrics import Metrics
 from service.settings import Settings
 
+log = logging.getLogger("kernelscope")
+
+READ_SECONDS: Final = 2.0
+"""Between looks whether the file of keys is another."""
 _OPEN: Final = frozenset(
     (
         # what probes and scrapers ask
@@ -24,17 +39,53 @@ _OPEN: Final = frozenset(
 """Paths that take no key: these and no longer ones."""
 _PAGE_FILES: Final = "/web/"
 
+_UNNAMED: Final = NamedKey("api_keys")
+"""What metrics call the keys of KERNELSCOPE_API_KEYS."""
+_ADMIN: Final = NamedKey("admin_key", is_admin=True)
+
+_Stamp = tuple[int, int, int]
+"""Of a file: inode, time and size."""
+
 
 class ApiKeys:
     """The keys of which a request must send one; where none are set, every request may come in.
 
+    A key is looked up by its digest, so that the time that takes says nothing of which one was near.
+
     Args:
-        settings: with the keys, which are of printable ASCII characters.
+        settings: with the keys, and the file of named ones.
+        times: float64 (SLOTS,), shared by all processes, for limits; this process' own where None.
+
+    Raises:
+        UsageError: the file cannot be read, or is not as it should be.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        keys = [key.strip() for key in settings.api_keys.split(",")] if settings.api_keys else []
-        self._keys = [key.encode() for key in (*keys, settings.admin_key) if key] if keys else []
+    def __init__(self, settings: Settings, times: Times | None = None) -> None:
+        self._file = settings.api_keys_file
+        unnamed = [key.strip() for key in settings.api_keys.split(",")] if settings.api_keys else []
+        self._set = {digest_of(key.encode()): _UNNAMED for key in unnamed}
+        self.is_required = bool(unnamed) or self._file is not None
+        """Whether a request must send a key at all."""
+        if settings.admin_key:
+            self._set[digest_of(settings.admin_key.encode())] = _ADMIN
+        self._limit = RateLimit(np.zeros(SLOTS) if times is None else times)
+        self._stamp: _Stamp | None = None
+        self._keys = dict(self._set)
+        if self._file is not None:
+            self._take_up(self._file, _stamp(self._file))
+
+    @property
+    def has_admin(self) -> bool:
+        """Whether there is a key with which models are loaded and unloaded."""
+        return any(key.is_admin for key in self._keys.values())
+
+    def find(self, headers: Iterable[tuple[bytes, bytes]]) -> NamedKey | None:
+        """Whose key came with a request; None where it has none, or none that is known.
+
+        Args:
+            headers: with names in lower case.
+        """
+        return self._keys.get(digest_of(sent(headers)))
 
     def allow(self, path: str, headers: Iterable[tuple[bytes, bytes]]) -> bool:
         """Whether a request may come in.
@@ -43,11 +94,48 @@ class ApiKeys:
             path: as the routes see it, with nothing escaped.
             headers: with names in lower case.
         """
-        if not self._keys or path in _OPEN or path.startswith(_PAGE_FILES):
-            return True
-        key = sent(headers)
-        # every key is compared, so that the time says nothing of which one was near
-        return bool(sum(hmac.compare_digest(key, known) for known in self._keys))
+        return not self.is_required or is_open(path) or self.find(headers) is not None
+
+    def wait(self, key: NamedKey) -> float:
+        """Count a request of a key; 0 where it may be answered, else the seconds after which one may."""
+        return 0.0 if key.rate is None else self._limit.take(key.name, key.rate, key.burst)
+
+    def reread(self) -> bool:
+        """Take up the file if it is another than before; may block.
+
+        Returns:
+            Whether the keys are others now.
+
+        Raises:
+            UsageError: it cannot be read; the keys stay as they were.
+        """
+        if self._file is None or (stamp := _stamp(self._file)) == self._stamp:
+            return False
+        self._take_up(self._file, stamp)
+        return True
+
+    def _take_up(self, file: Path, stamp: _Stamp | None) -> None:
+        self._stamp = stamp  # a file that is wrong is complained of once
+        named = key_file.read(file)
+        self._limit.assign(key.name for key in named.values())
+        self._keys = {**named, **self._set}
+
+
+async def follow(keys: ApiKeys, metrics: Metrics) -> None:
+    """Take up the file of keys whenever it is another, for as long as the application lives."""
+    while True:
+        await asyncio.sleep(READ_SECONDS)
+        try:
+            if await asyncio.to_thread(keys.reread):
+                log.info("the API keys were read again")
+        except UsageError as error:  # who has a key goes on with it
+            metrics.key_file_errors.inc()
+            log.error("%s; the keys stay as they were", error)  # noqa: TRY400
+
+
+def is_open(path: str) -> bool:
+    """Whether a path takes no key."""
+    return path in _OPEN or path.startswith(_PAGE_FILES)
 
 
 def sent(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
@@ -63,25 +151,30 @@ def sent(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     return key
 
 
-def require_admin(request: Request, settings: Settings) -> None:
-    """Raise a `ApiError` unless the request came with the admin key: 401, or 403 where there is none."""
-    if not settings.admin_key:
+def require_admin(request: Request, keys: ApiKeys) -> None:
+    """Raise a `ApiError` unless the request came with an admin key: 401, or 403 where there is none."""
+    if not keys.has_admin:
         raise ApiError(
             HTTPStatus.FORBIDDEN, "no_admin_key", "models are not loaded on request here: set KERNELSCOPE_ADMIN_KEY"
         )
-    if not hmac.compare_digest(sent(request.headers.raw), settings.admin_key.encode()):
+    key = keys.find(request.headers.raw)
+    if key is None or not key.is_admin:
         raise ApiError(HTTPStatus.UNAUTHORIZED, "wrong_key", "this call takes the admin key: Authorization: Bearer KEY")
 
 
 class Authentication:
-    """ASGI middleware that lets through what came with one of the keys."""
+    """ASGI middleware that lets through what came with one of the keys, and within its limit."""
 
-    def __init__(self, app: ASGIApp, keys: ApiKeys) -> None:
-        self._app, self._keys = app, keys
+    def __init__(self, app: ASGIApp, keys: ApiKeys, metrics: Metrics) -> None:
+        self._app, self._keys, self._metrics = app, keys, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one request on, or answer 401."""
-        if scope["type"] == "http" and not self._keys.allow(scope["path"], scope["headers"]):
+        """Pass one request on, or answer 401 or 429."""
+        if scope["type"] != "http" or is_open(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        key = self._keys.find(scope["headers"])
+        if key is None:
             refused = reply(
                 scope["path"],
                 HTTPStatus.UNAUTHORIZED,
@@ -91,4 +184,27 @@ class Authentication:
             )
             await refused(scope, receive, send)
             return
+        context_of(scope).key = key.name
+        self._metrics.key_requests.labels(key.name).inc()
+        wait = self._keys.wait(key)
+        if wait:
+            self._metrics.key_limited.labels(key.name).inc()
+            refused = reply(
+                scope["path"],
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "too_many_requests",
+                f"{key.name} may send {key.rate:g} requests a second: try again after Retry-After",
+                {"Retry-After": str(math.ceil(wait))},
+            )
+            await refused(scope, receive, send)
+            return
         await self._app(scope, receive, send)
+
+
+def _stamp(file: Path) -> _Stamp | None:
+    """What tells a file from the one before; None where there is none. A link that is turned elsewhere counts."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size

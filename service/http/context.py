@@ -24,6 +24,7 @@ class RequestContext:
         arrived: when its headers were complete, by `time.perf_counter`.
         deadline: until when an answer is of use, by the same clock.
         request_id: what the access log, the reply's `X-Request-ID` and traces call it.
+        key: the name of the API key that it came with; empty without one.
         metric_labels: name and version of the model that answers it.
         pending: futures that it waits for; all are cancelled when its client disconnects.
         body_pending: whether a part of its body has not come yet.
@@ -33,6 +34,7 @@ class RequestContext:
     arrived: float = field(default_factory=time.perf_counter)
     deadline: float = math.inf
     request_id: str = field(default_factory=lambda: secrets.token_hex(8))
+    key: str = ""
     metric_labels: tuple[str, str] = NO_MODEL
     pending: set[asyncio.Future[Any]] = field(default_factory=set)
     body_pending: bool = False

@@ -71,6 +71,10 @@ async def infer(request: Request, loaded: LoadedModel, images: Pixels) -> Probab
         raise
     finally:
         context.pending.discard(queued.answer)
+    if context.key:
+        state.metrics.key_images.labels(context.key).inc(len(images))
+    if state.feedback:
+        state.feedback.offer(context.request_id, loaded, images, probabilities)
     tracing.record("queue", queued.since, queued.started)
     tracing.record("inference", queued.started, queued.ended, images=len(images))
     return probabilities

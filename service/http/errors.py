@@ -17,6 +17,7 @@ from service.http.json_reply import JsonReply
 from service.inference.batcher import Overloaded
 from service.inference.decode_pool import DecoderLost
 from service.inference.decoder import ClientLeft
+from service.inference.models_folder import Unavailable
 from service.schemas import PARTS
 
 RETRY_SECONDS: Final = 1
@@ -75,6 +76,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(BundleNotFound)
     async def not_found(request: Request, error: BundleNotFound) -> JsonReply:
         return reply(request.url.path, HTTPStatus.NOT_FOUND, "unknown_model", str(error))
+
+    @app.exception_handler(Unavailable)
+    async def unavailable(request: Request, error: Unavailable) -> JsonReply:
+        return reply(request.url.path, HTTPStatus.SERVICE_UNAVAILABLE, "models_unavailable", str(error))
 
     @app.exception_handler(Overloaded)
     async def overloaded(request: Request, error: Overloaded) -> JsonReply:

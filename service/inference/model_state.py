@@ -22,12 +22,26 @@ class VersionStatus:
 
 
 @dataclass(frozen=True)
+class Canary:
+    """A version that answers a part of the requests that name none.
+
+    Attributes:
+        version: its number.
+        weight: the part, from 0 to 1.
+    """
+
+    version: int
+    weight: float
+
+
+@dataclass(frozen=True)
 class ModelState:
     """What one process knows of a model that another one has to do the same with.
 
     Attributes:
         pinned: the version that was asked for; None for the settings' policy.
         unloaded: whether it was asked to serve no more.
+        canary: beside the version that is pinned; None where there is none.
         digests: of each version that answers requests, the SHA-256 of what was loaded.
         refused: versions that cannot be served.
     """
@@ -36,6 +50,7 @@ class ModelState:
     unloaded: bool = False
     digests: Mapping[int, str] = field(default_factory=dict)
     refused: Mapping[int, Refusal] = field(default_factory=dict)
+    canary: Canary | None = None
 
 
 @dataclass(frozen=True)

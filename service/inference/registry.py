@@ -12,29 +12,20 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 
 from contract import repository
 from contract.bundle import MODEL, Bundle
 from contract.errors import BundleError, BundleNotFound, KernelscopeError, UsageError
 from contract.repository import Fingerprint
 from service.inference.loaded_model import LoadedModel, load
-from service.inference.model_state import GroupState, ModelState, VersionStatus
+from service.inference.model_state import Canary, GroupState, ModelState, VersionStatus
+from service.inference.model_versions import ModelVersions
 from service.inference.models_folder import SCAN_SECONDS, ModelsFolder
 from service.inference.refusal import Refusal
 from service.observability.metrics import Metrics
 from service.settings import Settings
 
 log = logging.getLogger("kernelscope")
-
-
-@dataclass
-class _Model:
-    pinned: int | None = None
-    unloaded: bool = False
-    loaded: dict[int, LoadedModel] = field(default_factory=dict)
-    refused: dict[int, Refusal] = field(default_factory=dict)
-    lost: set[int] = field(default_factory=set)  # loaded here, while another process cannot load it any more
 
 
 class Registry:
@@ -59,7 +50,7 @@ class Registry:
     ) -> None:
         self._settings, self._metrics = settings, metrics
         self._trial, self._loading = trial, loading
-        self._models: dict[str, _Model] = {}
+        self._models: dict[str, ModelVersions] = {}
         self._fatal = dict(fatal or {})
         for (name, version), refusal in self._fatal.items():
             self._model(name).refused[version] = refusal
@@ -85,7 +76,7 @@ class Registry:
             names = ", ".join(other for other, state in self._models.items() if state.loaded) or "none"
             raise BundleNotFound(f"there is no model {name or self._default!r} (models here: {names})")
         if version is None:
-            return model.loaded[max(model.loaded)]
+            return model.base
         if version not in model.loaded:
             numbers = ", ".join(map(str, sorted(model.loaded)))
             raise BundleNotFound(
@@ -93,10 +84,22 @@ class Registry:
             )
         return model.loaded[version]
 
+    def choose(self, name: str | None = None, version: int | None = None) -> LoadedModel:
+        """As `get`, but where no version is given and there is a canary, it answers its part."""
+        model = self._models.get(name or self._default)
+        return (
+            model.choose() if version is None and model and model.canary and model.loaded else self.get(name, version)
+        )
+
     def newest(self, name: str) -> LoadedModel | None:
-        """The newest version of a model that answers requests; None where there is none."""
+        """The version of a model that answers requests which name none; None where there is none."""
         model = self._models.get(name)
-        return model.loaded[max(model.loaded)] if model and model.loaded else None
+        return model.base if model and model.loaded else None
+
+    def share(self, loaded: LoadedModel) -> float:
+        """The part of the requests for its model without a version that a loaded version answers, from 0 to 1."""
+        model = self._models.get(loaded.name)
+        return model.share(loaded) if model and model.loaded.get(loaded.version) is loaded else 0.0
 
     def all(self) -> list[LoadedModel]:
         """Every version that answers requests, by name and number."""
@@ -108,7 +111,7 @@ class Registry:
 
     def versions(self, name: str) -> list[VersionStatus]:
         """Every version of a model in the repository or loaded, oldest first. Raises `BundleNotFound`."""
-        model = self._models.get(name, _Model())
+        model = self._models.get(name, ModelVersions())
         numbers = sorted({*model.loaded, *self._folder.models.get(name, ())})
         if not numbers:
             names = ", ".join(self.names()) or "none"
@@ -136,6 +139,7 @@ class Registry:
                 model.unloaded,
                 {number: loaded.digest for number, loaded in model.loaded.items()},
                 dict(model.refused),
+                model.canary,
             )
             for name, model in self._models.items()
         }
@@ -206,23 +210,73 @@ class Registry:
             await self._folder.scan(SCAN_SECONDS)
             self._folder.check(name, version)
             model = self._model(name)
-            before = model.pinned, model.unloaded
+            before = model.pinned, model.unloaded, model.canary
             model.refused.clear()
-            model.pinned, model.unloaded = version, False
+            model.pinned, model.unloaded, model.canary = version, False, None
             newest = version or max(self._wanted(name), default=0)
             if newest not in model.loaded or self._changed(name, newest):
                 error = await self._try(name, newest, self._trial)
                 if error:
-                    model.pinned, model.unloaded = before
+                    model.pinned, model.unloaded, model.canary = before
                     raise error
             await self._bring_in_line(name, self._trial)
+
+    async def start_canary(self, name: str, canary: Canary, base: int | None = None) -> None:
+        """Let a version answer a part of the requests that name none; all others are answered by another, the base.
+
+        Both stay as they are, whatever is published, until the canary is rolled back or a version is loaded.
+
+        Args:
+            name: the model's.
+            canary: the version, and its part.
+            base: what it stands beside; what answers now where None.
+
+        Raises:
+            BundleNotFound: no such model or version.
+            BundleError: one of the two cannot be served, or they are one; what served goes on.
+            Unavailable: the repository did not answer in time.
+        """
+        async with self._changing:
+            await self._folder.scan(SCAN_SECONDS)
+            number = base or self.get(name).version
+            model = self._model(name)
+            for one in (canary.version, number):
+                if one not in model.loaded:
+                    self._folder.check(name, one)
+            if canary.version == number:
+                raise BundleError(
+                    f"version {number} of {name} is what answers: name another version, or the base to go beside"
+                )
+            before = model.pinned, model.unloaded, model.canary
+            model.refused.clear()
+            # with nothing to answer yet, so that it does not answer all while it is the newest that is loaded
+            model.pinned, model.unloaded, model.canary = number, False, Canary(canary.version, 0.0)
+            for one in (number, canary.version):
+                error = None if one in model.loaded else await self._try(name, one, self._trial)
+                if error:
+                    model.pinned, model.unloaded, model.canary = before
+                    await self._bring_in_line(name, self._trial)
+                    raise error
+            model.canary = canary
+            await self._bring_in_line(name, self._trial)
+            log.info("%s: %d answers %g %% beside %d", name, canary.version, 100 * canary.weight, number)
+
+    async def roll_back(self, name: str) -> None:
+        """Let the base answer everything; the canary finishes what it has accepted. Raises `BundleNotFound`."""
+        async with self._changing:
+            self.versions(name)
+            model = self._model(name)
+            canary, model.canary = model.canary, None
+            if canary and canary.version in model.loaded and model.pinned in model.loaded:
+                log.info("%s: %d is rolled back", name, canary.version)
+                await self._retire(name, [canary.version])
 
     async def unload(self, name: str) -> None:
         """Serve a model no more; requests that it has accepted are answered. Raises `BundleNotFound`."""
         async with self._changing:
             self.versions(name)
             model = self._model(name)
-            model.unloaded = True
+            model.unloaded, model.canary = True, None
             await self._retire(name, list(model.loaded))
 
     async def adopt(self, group: GroupState) -> list[tuple[str, int]]:
@@ -238,6 +292,7 @@ class Registry:
             for name, theirs in group.models.items():
                 model = self._model(name)
                 model.pinned, model.unloaded, model.refused = theirs.pinned, theirs.unloaded, dict(theirs.refused)
+                model.canary = theirs.canary
                 for number, digest in theirs.digests.items():
                     if number in model.loaded and model.loaded[number].digest == digest:
                         continue
@@ -267,10 +322,10 @@ class Registry:
 
     # --- how
 
-    def _model(self, name: str) -> _Model:
-        return self._models.setdefault(name, _Model())
+    def _model(self, name: str) -> ModelVersions:
+        return self._models.setdefault(name, ModelVersions())
 
-    def _status(self, model: _Model, number: int) -> VersionStatus:
+    def _status(self, model: ModelVersions, number: int) -> VersionStatus:
         if number in model.loaded:
             return VersionStatus(number, "ready")
         if number in model.refused:
@@ -280,7 +335,10 @@ class Registry:
     def _wanted(self, name: str) -> list[int]:
         """The versions that the policy names, whether they can be served or not, newest first."""
         there = sorted(self._folder.models.get(name, ()), reverse=True)
-        policy = str(self._model(name).pinned or self._settings.versions)
+        model = self._model(name)
+        if model.canary:
+            return [number for number in there if number in (model.pinned, model.canary.version)]
+        policy = str(model.pinned or self._settings.versions)
         return there if policy in ("latest", "all") else [number for number in there if str(number) == policy]
 
     def _target(self, name: str) -> list[int]:
@@ -291,7 +349,7 @@ class Registry:
             for number in self._wanted(name)
             if (number in model.loaded and number not in model.lost) or not self._is_refused(name, number)
         ]
-        return usable if self._settings.versions == "all" and not model.pinned else usable[:1]
+        return usable if model.canary or (self._settings.versions == "all" and not model.pinned) else usable[:1]
 
     def _is_refused(self, name: str, number: int) -> bool:
         refusal = self._model(name).refused.get(number)

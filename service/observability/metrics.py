@@ -138,6 +138,38 @@ class Metrics:
             model,
             registry=registry,
         )
+        self.feedback_images = Counter(
+            "kernelscope_feedback_images",
+            "Images that were kept for a person to look at: unsure, or disputed.",
+            (*model, "kind"),
+            registry=registry,
+        )
+        self.feedback_dropped = Counter(
+            "kernelscope_feedback_dropped_images",
+            "Images that were to be kept and were not, as: rate, full (the folder), storage (it failed), or busy.",
+            ("reason",),
+            registry=registry,
+        )
+        for reason in ("rate", "full", "storage", "busy"):
+            self.feedback_dropped.labels(reason)
+        self.feedback_bytes = Gauge(
+            "kernelscope_feedback_bytes", "Bytes that kept images take on the disk.", registry=registry
+        )
+        self.key_requests = Counter(
+            "kernelscope_key_requests", "Requests that came with an API key, by its name.", ("key",), registry=registry
+        )
+        self.key_limited = Counter(
+            "kernelscope_key_limited_requests", "Those beyond their key's limit.", ("key",), registry=registry
+        )
+        self.key_images = Counter(
+            "kernelscope_key_images",
+            "Images that were answered to an API key, by its name.",
+            ("key",),
+            registry=registry,
+        )
+        self.key_file_errors = Counter(
+            "kernelscope_key_file_errors", "Times that the file of API keys could not be read again.", registry=registry
+        )
         self.queue_depth = Gauge(
             "kernelscope_queue_depth_images",
             "Images waiting for the model now.",

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from http import HTTPStatus
+from typing import Annotated
 
+from fastapi import APIRouter, Query, Request
+
+from contract.errors import BundleError, BundleNotFound
+from service.http import auth
+from service.http.errors import ApiError
 from service.inference.loaded_model import LoadedModel
+from service.inference.model_state import Canary
+from service.inference.registry import Registry
 from service.routes.parameters import Version
-from service.schemas import ErrorReply, IgnoredPath, ModelDetail, ModelList, ModelSummary, RefusedVersion, refused
+from service.schemas import (
+    ErrorReply,
+    IgnoredPath,
+    ModelDetail,
+    ModelList,
+    ModelSummary,
+    ModelTraffic,
+    RefusedVersion,
+    refused,
+)
 from service.state import app_state
 
 router = APIRouter()
@@ -18,7 +35,7 @@ async def list_models(request: Request) -> ModelList:
     registry = app_state(request).registry
     await registry.refresh()
     return ModelList(
-        models=[_summary(loaded, registry.default) for loaded in registry.all()],
+        models=[_summary(loaded, registry) for loaded in registry.all()],
         refused=[
             RefusedVersion(name=name, version=status.version, reason=status.reason)
             for name, status in registry.refused()
@@ -32,17 +49,62 @@ async def model_detail(request: Request, name: str, version: Version = None) -> 
     """A version of a model that is served, and its card."""
     state = app_state(request)
     loaded = state.registry.get(name, version)
-    return ModelDetail(**_summary(loaded, state.registry.default).model_dump(), card=loaded.card.to_dict())
+    return ModelDetail(**_summary(loaded, state.registry).model_dump(), card=loaded.card.to_dict())
 
 
-def _summary(loaded: LoadedModel, default: str) -> ModelSummary:
+@router.put("/models/{name}/canary", tags=["models"], responses=refused(ErrorReply, 401, 403, 404, 409, 422, 503))
+async def start_canary(
+    request: Request,
+    name: str,
+    version: Annotated[int, Query(ge=1, description="the version to try")],
+    weight: Annotated[float, Query(ge=0, le=1, description="the part of the requests that it answers")],
+    base: Annotated[
+        int | None, Query(ge=1, description="what answers the others; what answers now if left out")
+    ] = None,
+) -> ModelTraffic:
+    """Let a version answer a part of the requests that name none; again, with another weight, for another part.
+
+    Takes the admin key.
+    """
+    state = app_state(request)
+    auth.require_admin(request, state.keys)
+    try:
+        await state.group.start_canary(name, Canary(version, weight), base)
+    except BundleNotFound:
+        raise
+    except BundleError as error:
+        raise ApiError(HTTPStatus.CONFLICT, "not_served", str(error)) from None
+    return _traffic(state.registry, name)
+
+
+@router.delete("/models/{name}/canary", tags=["models"], responses=refused(ErrorReply, 401, 403, 404, 409))
+async def roll_back(request: Request, name: str) -> ModelTraffic:
+    """Roll back: the version that the canary stood beside answers everything again, at once. Takes the admin key."""
+    state = app_state(request)
+    auth.require_admin(request, state.keys)
+    try:
+        await state.group.roll_back(name)
+    except BundleNotFound:
+        raise
+    except BundleError as error:
+        raise ApiError(HTTPStatus.CONFLICT, "not_served", str(error)) from None
+    return _traffic(state.registry, name)
+
+
+def _traffic(registry: Registry, name: str) -> ModelTraffic:
+    shares = {str(one.version): registry.share(one) for one in registry.all() if one.name == name}
+    return ModelTraffic(name=name, shares={version: share for version, share in shares.items() if share})
+
+
+def _summary(loaded: LoadedModel, registry: Registry) -> ModelSummary:
     card = loaded.card
     return ModelSummary(
         name=loaded.name,
         version=loaded.version,
-        default=loaded.name == default,
+        default=loaded.name == registry.default,
         labels=list(card.labels),
         height=card.height,
         width=card.width,
         accuracy=card.accuracy.accuracy,
+        share=registry.share(loaded),
     )

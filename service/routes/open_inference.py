@@ -45,7 +45,7 @@ from service.schemas import (
     refused,
     takes,
 )
-from service.state import app_state, find_model
+from service.state import answering_model, app_state
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
@@ -160,7 +160,7 @@ async def stats(request: Request, name: str, version: str | None) -> dict[str, A
 async def infer_(request: Request, name: str, version: str | None) -> Response:
     """Probabilities of images; the body may be packed with gzip or deflate."""
     state = app_state(request)
-    loaded = find_model(request, name, version_number(version))
+    loaded = answering_model(request, name, version_number(version))
     async with deadline(request, None):
         sent = await body.body(request, state.settings.max_body, state.settings.timeout)
         limits = json_limits.of_images(state.settings.max_images, loaded.card.height, loaded.card.width)
@@ -208,7 +208,7 @@ async def load(request: Request, name: str) -> dict[str, Any]:
     Takes the admin key.
     """
     state = app_state(request)
-    auth.require_admin(request, state.settings)
+    auth.require_admin(request, state.keys)
     async with deadline(request, None):
         sent = await body.body(request, state.settings.max_body, state.settings.timeout)
         asked = json_object(sent or b"{}", json_limits.of_images(0))
@@ -226,7 +226,7 @@ async def load(request: Request, name: str) -> dict[str, Any]:
 async def unload(request: Request, name: str) -> dict[str, Any]:
     """Serve a model no more; what it has accepted is answered. Takes the admin key."""
     state = app_state(request)
-    auth.require_admin(request, state.settings)
+    auth.require_admin(request, state.keys)
     try:
         await state.group.unload(name)
     except BundleNotFound:

@@ -29,7 +29,7 @@ from service.schemas import (
     refused,
     takes,
 )
-from service.state import app_state, find_model
+from service.state import answering_model, app_state
 
 router = APIRouter(tags=["predict"])
 
@@ -49,7 +49,7 @@ async def predict(
 ) -> JsonReply:
     """What is in one image: a raw body, a multipart form with a file, or JSON `{"image": "<base64>"}`."""
     state = app_state(request)
-    loaded = find_model(request, model, version)
+    loaded = answering_model(request, model, version)
     count = _top_k(loaded, top_k, state.settings.top_k)
     async with deadline(request, timeout):
         sent = await body.one(request, state.settings.max_body, state.settings.timeout)
@@ -77,7 +77,7 @@ async def predict_batch(
     An image that cannot be read has an `error` in its place; the others are answered.
     """
     state = app_state(request)
-    loaded = find_model(request, model, version)
+    loaded = answering_model(request, model, version)
     count = _top_k(loaded, top_k, state.settings.top_k)
     async with deadline(request, timeout):
         settings = state.settings

@@ -33,7 +33,7 @@ from service.schemas import (
     refused,
     takes,
 )
-from service.state import app_state, find_model
+from service.state import answering_model, app_state
 
 router = APIRouter(prefix="/v1", tags=["tensorflow serving"])
 
@@ -50,7 +50,7 @@ _STATES: Final = {"ready": "AVAILABLE", "refused": "END", "available": "END"}
 async def predict(request: Request, name: str, version: str | None) -> JsonReply:
     """Probabilities of `instances`, one a row, or of `inputs`: pixels, or `{"b64": "..."}` for an encoded image."""
     state = app_state(request)
-    loaded = find_model(request, name, version_number(version))
+    loaded = answering_model(request, name, version_number(version))
     async with deadline(request, None):
         text = await body.body(request, state.settings.max_body, state.settings.timeout)
         most = state.settings.max_images

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import yaml
-from prometheus_client.parser import text_string_to_metric_families
 
-from service.observability.metrics import Metrics, ModelInfo
+from service.observability.metrics import Metrics
+from tests.support.metrics import exposed
 from tests.support.monitoring import DASHBOARD, FOLDER, panels, queries, rules, series
 from tests.support.server import ROOT
-
-SUFFIXES = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
-
-
-def exposed() -> set[str]:
-    """The names of the series at /metrics, those that nothing has been counted for included."""
-    metrics = Metrics()
-    page, _ = metrics.page("", [metrics.figures()], [ModelInfo("m", 1, "r", 0.1)], [os.getpid()])
-    own = {f"{family.name}{end}" for family in metrics.figures() for end in SUFFIXES.get(family.type, [""])}
-    page_names = {s.name for family in text_string_to_metric_families(page.decode()) for s in family.samples}
-    return own | page_names
 
 
 def test_every_series_that_is_asked_for_is_exposed() -> None:

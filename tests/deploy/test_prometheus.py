@@ -38,15 +38,19 @@ def loaded(serve: Callable[..., Server], tmp_path_factory: pytest.TempPathFactor
     """A server that answers, is unsure, rejects and refuses, again and again."""
     models = tmp_path_factory.mktemp("models")
     colour_bundle(models, unsure_below=0.5)
-    server = serve("--models", str(models))
+    folder = tmp_path_factory.mktemp("kept")
+    keys = folder / "keys.toml"
+    keys.write_text('[app]\nkeys = ["app"]\n[limited]\nkeys = ["limited"]\nrequests_per_second = 1\n')
+    server = serve("--models", str(models), "--feedback", str(folder / "images"), "--api-keys-file", str(keys))
     done = threading.Event()
 
     def load() -> None:
-        with httpx.Client(base_url=server.url) as client:
+        with httpx.Client(base_url=server.url, headers={"X-API-Key": "app"}) as client:
             while not done.is_set():
                 client.post("/predict", content=image("red"))
                 for _ in range(3):
                     client.post("/predict", content=image("grey"))
+                client.post("/predict", content=image("red"), headers={"X-API-Key": "limited"})
                 client.post("/predict", content=b"no image")
                 client.post("/predict?timeout=0.000001", content=image("red"))
                 done.wait(0.01)
