@@ -31,7 +31,9 @@ COPY requirements/serve.txt requirements/
 RUN --mount=type=secret,id=pip.conf --mount=type=secret,id=ca.crt \
     /opt/tools/bin/pip --python /opt/kernelscope install --require-hashes -r requirements/serve.txt
 COPY --from=project /wheels /wheels
-RUN /opt/tools/bin/pip --python /opt/kernelscope install --no-index --no-deps /wheels/*.whl
+COPY deploy/slim.py .
+RUN /opt/tools/bin/pip --python /opt/kernelscope install --no-index --no-deps /wheels/*.whl \
+    && python3 slim.py /opt/kernelscope
 
 FROM tools AS train-packages
 COPY requirements/train.txt requirements/

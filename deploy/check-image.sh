@@ -73,9 +73,12 @@ say "there is a stand-in for $base, of Debian's packages"
 
 # --- the images ---------------------------------------------------------------------------------------------------
 
-# This machine's settings of pip, the environment's first; the certificate and the folders that they name are lent, too.
+# This machine's settings of pip that say where packages are and how they are reached, the environment's first; the
+# certificate and the folders that they name are lent, too. What says which packages to take, such as a file of constraints,
+# is left out: the images hold what requirements/ says.
+reaching='index-url|extra-index-url|find-links|no-index|trusted-host|cert|proxy|timeout|default-timeout|retries'
 settings=$(python3 -m pip config list |
-    sed -nE "s/\\\\n/ /g; s/^(:env:|[a-z]+)\.([a-z-]+)='(.*)'$/\2 = \3/p" | awk '!seen[$1]++') || true
+    sed -nE "s/\\\\n/ /g; s/^(:env:|[a-z]+)\.($reaching)='(.*)'$/\2 = \3/p" | awk '!seen[$1]++') || true
 lent=(--secret "id=pip.conf,src=$work/pip.conf")
 certificate=$(sed -n 's/^cert = //p' <<<"$settings")
 if [[ $certificate ]]; then
@@ -95,6 +98,14 @@ build() { # NAME [OPTION ...]
 }
 build kernelscope # without a target: `serve` is the default
 build kernelscope-train --target train
+
+megabytes() { # IMAGE
+    "${buildah[@]}" images --format '{{.Size}}' "$1" | awk '{ print int($1 * ($2 == "GB" ? 1000 : 1)) }'
+}
+most=200 # beyond the base
+added=$(($(megabytes kernelscope) - $(megabytes "docker.io/library/$base")))
+((added <= most)) || fail "kernelscope adds $added MB to its base, more than $most MB"
+say "kernelscope adds $added MB to its base"
 
 serve=$("${buildah[@]}" from --pull-never kernelscope)
 train=$("${buildah[@]}" from --pull-never kernelscope-train)
