@@ -57,7 +57,9 @@ async def start_canary(
     request: Request,
     name: str,
     version: Annotated[int, Query(ge=1, description="the version to try")],
-    weight: Annotated[float, Query(ge=0, le=1, description="the part of the requests that it answers")],
+    weight: Annotated[
+        float, Query(ge=0, le=1, allow_inf_nan=False, description="the part of the requests that it answers")
+    ],
     base: Annotated[
         int | None, Query(ge=1, description="what answers the others; what answers now if left out")
     ] = None,
