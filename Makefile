@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE ?= $(CI)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test test-long test-browser screenshots test-trust-quick test-trust test-monitoring lint format requirements bench-serving bench-limits image clean audit sbom docs lint-workflows
+.PHONY: help serve train test test-long test-browser screenshots test-trust-quick test-trust test-monitoring lint format requirements bench-serving bench-limits image clean audit sbom docs lint-workflows types
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/' | awk -F: '{printf "  make %-14s%s\n", $$1, $$2}'
@@ -19,7 +19,7 @@ train: $(BIN)/.train ## train on CIFAR-10 into out/ (make train ARGS='--data my-
 
 LONG := tests/contract/network tests/contract/test_decode_memory.py tests/service/explanation \
 	tests/service/inference/test_decode_attacks.py tests/service/test_life_and_death.py \
-	tests/training/importing/test_exports.py tests/service/classify
+	tests/training/importing/test_exports.py tests/service/classify tests/client/test_examples.py
 MONITORING := tests/deploy/test_prometheus.py
 
 test: $(BIN)/.test ## run the tests, but those that need a browser or minutes
@@ -53,7 +53,7 @@ format: $(BIN)/.test ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 requirements: ## pin requirements/*.in anew, with hashes (needs uv)
-	cd requirements && for name in test serve train classify build bench audit docs; do \
+	cd requirements && for name in test serve train classify client build bench audit docs; do \
 		constraint=$$(case $$name in test|bench|audit) ;; *) echo "-c test.txt";; esac); \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 			--upgrade $$constraint $$name.in -o $$name.txt || exit 1; done
@@ -97,6 +97,10 @@ lint-workflows: $(AUDIT)/.ready ## check the GitHub workflows (needs node)
 
 image: ## build the container images and try them, without a container engine (Debian, root)
 	deploy/check-image.sh
+
+types: $(BIN)/.test ## write the TypeScript types of the REST interface anew (needs node)
+	cd examples/typescript && npm ci --silent
+	$(BIN)/python examples/typescript/generate.py
 
 clean: ## remove the virtual environment and what tools left behind
 	rm -rf .venv .venv-audit .venv-docs site .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -32,7 +32,7 @@ ALLOWED = {
         "pydantic_settings", "prometheus_client", "simplejpeg", "opentelemetry", "rich", "PIL", "onnx",
         "pyarrow", "fsspec",
     },
-    "kernelscope": {"contract", "kernelscope", "service", "training", "rich"},
+    "kernelscope": {"contract", "kernelscope", "service", "training", "rich", "httpx"},
     "training": {
         "contract", "training", "numpy", "PIL", "keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "rich",
         "tensorboard", "matplotlib", "simplejpeg", "torch",

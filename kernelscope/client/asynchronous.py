@@ -1,0 +1,214 @@
+"""The client for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from kernelscope.client import calls, replies
+from kernelscope.client.calls import BATCH, MOST_IN_FLIGHT, TIMEOUT, Call, ImageLike
+from kernelscope.client.errors import ImageRejected, UnexpectedReply
+from kernelscope.client.replies import Health, Model, Prediction, Rejected
+from kernelscope.client.retrying import Attempts, Retry, Wait
+
+Results = list[Prediction | Rejected]
+
+
+class AsyncClient:
+    """Asks a service. Tasks of one event loop may share one.
+
+    Args:
+        url: where it is.
+        api_key: one of its `KERNELSCOPE_API_KEYS`.
+        timeout: seconds that a call may take, all tries together; each call may say another.
+        retry: how a call is tried again.
+        transport: of httpx, such as `httpx.AsyncHTTPTransport(uds="/run/kernelscope.sock")` for a Unix socket.
+
+    Every call raises `ClientError`: `ConnectionFailed`, `DeadlineExceeded`, `UnexpectedReply`, or one of the kinds of
+    `RequestRejected`, which `kernelscope.client.errors` lists.
+
+    Example:
+        >>> async with AsyncClient("http://localhost:8000") as client:  # doctest: +SKIP
+        ...     prediction = await client.predict("cat.jpg", timeout=2)
+    """
+
+    def __init__(
+        self,
+        url: str = "http://localhost:8000",
+        *,
+        api_key: str | None = None,
+        timeout: float = TIMEOUT,
+        retry: Retry | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._url, self._timeout, self._retry = url, calls.check_timeout(timeout), retry or Retry()
+        self._http = httpx.AsyncClient(**calls.base(url, api_key), transport=transport)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def predict(
+        self,
+        image: ImageLike,
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        top_k: int | None = None,
+        timeout: float | None = None,
+    ) -> Prediction:
+        """What is in an image.
+
+        Args:
+            image: a path, or an encoded image.
+            model, version: which model answers; by default the service's default, and the newest.
+            top_k: classes to list.
+            timeout: seconds that the call may take.
+        """
+        return replies.prediction(
+            await self._call(calls.predict(image, model, version, top_k), self._attempts(timeout))
+        )
+
+    async def predict_batch(
+        self,
+        images: Iterable[ImageLike],
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        top_k: int | None = None,
+        timeout: float | None = None,
+        batch_size: int = BATCH,
+    ) -> Results:
+        """What is in each of several images, in their order; `Rejected` in place of one that cannot be read.
+
+        Requests of `batch_size` images are sent one after the other, within one deadline. Arguments are those of
+        `predict`.
+        """
+        seconds = self._timeout if timeout is None else calls.check_timeout(timeout)
+        deadline = time.monotonic() + seconds
+        found: Results = []
+        for batch in calls.in_batches(images, batch_size):
+            found += await self._batch(batch, model, version, top_k, seconds, deadline)
+        return found
+
+    async def predict_many(
+        self,
+        images: Iterable[ImageLike],
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        top_k: int | None = None,
+        timeout: float | None = None,
+        batch_size: int = BATCH,
+    ) -> AsyncIterator[Prediction | Rejected]:
+        """What is in each of any number of images, in their order, as the answers come.
+
+        A few requests are under way at once, and only their images are held; the deadline is of each request. Arguments
+        are those of `predict_batch`.
+        """
+        seconds = self._timeout if timeout is None else calls.check_timeout(timeout)
+        waiting: deque[asyncio.Task[Results]] = deque()
+        try:
+            for batch in calls.in_batches(images, batch_size):
+                work = self._batch(batch, model, version, top_k, seconds, None)
+                waiting.append(asyncio.create_task(work))
+                if len(waiting) == MOST_IN_FLIGHT:
+                    for one in await waiting[0]:
+                        yield one
+                    waiting.popleft()
+            while waiting:
+                for one in await waiting[0]:
+                    yield one
+                waiting.popleft()
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def explain(
+        self,
+        image: ImageLike,
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Why an image is classified as it is: the reply to `POST /explain` as it comes.
+
+        Args:
+            image: a path, or an encoded image.
+            model, version, timeout: as `predict` takes them.
+            options: parameters of the call, such as `method="occlusion"`.
+        """
+        found = await self._call(calls.explain(image, model, version, options), self._attempts(timeout))
+        if not isinstance(found, dict):
+            raise UnexpectedReply(f"{self._url} is no Kernelscope service: its reply is no object")
+        return found
+
+    async def models(self, *, timeout: float | None = None) -> list[Model]:
+        """The versions that answer."""
+        return replies.models(await self._call(calls.models(), self._attempts(timeout)))
+
+    async def card(self, name: str, *, timeout: float | None = None) -> dict[str, Any]:
+        """A model's card, as `card.json` has it."""
+        return replies.card(await self._call(calls.card(name), self._attempts(timeout)))
+
+    async def health(self, *, timeout: float | None = None) -> Health:
+        """How the service is."""
+        return replies.health(await self._call(calls.health(), self._attempts(timeout)))
+
+    def _attempts(self, timeout: float | None, deadline: float | None = None) -> Attempts:
+        seconds = self._timeout if timeout is None else calls.check_timeout(timeout)
+        return Attempts(self._retry, seconds, self._url, deadline)
+
+    async def _batch(
+        self,
+        images: Sequence[bytes],
+        model: str | None,
+        version: int | None,
+        top_k: int | None,
+        seconds: float,
+        deadline: float | None,
+    ) -> Results:
+        """The answers to one request; to two, where the service says that it was too large."""
+        try:
+            call = calls.predict_batch(images, model, version, top_k)
+            return replies.predictions(await self._call(call, self._attempts(seconds, deadline)), len(images))
+        except ImageRejected as error:
+            parts = calls.halves(images, error)
+        return [one for part in parts for one in await self._batch(part, model, version, top_k, seconds, deadline)]
+
+    async def _call(self, call: Call, attempts: Attempts) -> Any:
+        while True:
+            outcome = await self._try(call, attempts)
+            if not isinstance(outcome, Wait):
+                return outcome
+            await asyncio.sleep(outcome.seconds)
+
+    async def _try(self, call: Call, attempts: Attempts) -> Any:
+        left = attempts.left()
+        try:
+            async with asyncio.timeout(left):
+                reply = await self._http.request(**call.keywords(left))
+        except TimeoutError:
+            raise attempts.out_of_time() from None
+        except httpx.TransportError as error:
+            return attempts.failed(error)
+        except httpx.DecodingError:
+            raise UnexpectedReply(f"{self._url} replies in an encoding that is not what it says") from None
+        return attempts.read(reply.status_code, reply.headers, reply.content)
