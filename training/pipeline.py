@@ -15,7 +15,7 @@ from contract import repository
 from contract.bundle import Bundle
 from contract.card import Backbone, Card, Cost, Training
 from contract.errors import KernelscopeError
-from contract.preprocessing import ResizeMode
+from contract.preprocessing import Pixels, ResizeMode
 from training import backbones, provenance, recipes
 from training.data import dataset as datasets
 from training.data import sources
@@ -75,7 +75,7 @@ def run(options: PipelineOptions, console: Console) -> Bundle:
     """Train a model and publish it; return the published bundle.
 
     Raises:
-        ExportError: Keras runs on another backend than TensorFlow; the trained network is in the checkpoint.
+        ExportError: TensorFlow is not installed; the trained network is in the checkpoint.
         KernelscopeError: a step failed; nothing is published.
     """
     exports = to_onnx.can_export()
@@ -96,6 +96,27 @@ def run(options: PipelineOptions, console: Console) -> Bundle:
     trained = trainer.fit(recipe, dataset, options.training, folder, resume=options.resume, console=console)
     if not exports:
         raise to_onnx.not_exported()
+    with to_onnx.exact():
+        bundle = _publish(recipe, trained, dataset, other, options, folder, console)
+    if not recipe.makes_int8:
+        return bundle
+    try:
+        return quantize.publish_int8(bundle, dataset, options.output, console, other, command=options.command)
+    except (quantize.NotWorthIt, OSError) as error:
+        console.print(f"the float32 model stays the newest: {error}", highlight=False, markup=False, soft_wrap=True)
+        return bundle
+
+
+def _publish(
+    recipe: Recipe,
+    trained: trainer.Trained,
+    dataset: Dataset,
+    other: Pixels | None,
+    options: PipelineOptions,
+    folder: Path,
+    console: Console,
+) -> Bundle:
+    """Export a trained network and publish it as a float32 bundle."""
     exported = _export(recipe, trained, dataset)
     card = Card(
         name=options.name,
@@ -126,13 +147,7 @@ def run(options: PipelineOptions, console: Console) -> Bundle:
             f"{folder}: repeat the command with --resume to publish it"
         ) from None
     (folder / checkpoint.PUBLISHED).write_text(f"{bundle.folder}\n")
-    if not recipe.makes_int8:
-        return bundle
-    try:
-        return quantize.publish_int8(bundle, dataset, options.output, console, other, command=options.command)
-    except (quantize.NotWorthIt, OSError) as error:
-        console.print(f"the float32 model stays the newest: {error}", highlight=False, markup=False, soft_wrap=True)
-        return bundle
+    return bundle
 
 
 def _recipe(options: PipelineOptions, dataset: Dataset) -> tuple[Recipe, str]:
@@ -245,19 +260,19 @@ def _announce(
 ) -> None:
     if not exports:
         console.print(
-            f"Keras runs on {keras.backend.backend()}: the run will end with a checkpoint, to be exported with "
-            "KERAS_BACKEND=tensorflow and --resume",
+            "TensorFlow, which the export needs, is not installed: the run will end with a checkpoint",
             highlight=False,
             soft_wrap=True,
         )
     if dataset.summary:
         announce(dataset.summary, console)
     height, width = dataset.size
+    accelerator = provenance.accelerator()
     tests = f", {len(dataset.test):,} to test" if dataset.test else ""
     console.print(
         f"{len(dataset.train):,} images of {width}x{height} in {len(dataset.labels)} classes to train on, "
         f"{len(dataset.validation):,} held out{tests}; recipe {recipe.name}, "
-        f"{trainer.precision_of(recipe, options.training)}",
+        f"{trainer.precision_of(recipe, options.training)}" + (f", on {accelerator}" if accelerator else ""),
         highlight=False,
         soft_wrap=True,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import re
@@ -113,18 +114,16 @@ def test_the_report_shows_the_run(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_another_backend_trains_and_tensorflow_exports(place: Path, backend: str) -> None:
+def test_another_backend_trains_and_its_network_is_served(
+    place: Path, backend: str, serve: Callable[..., Server]
+) -> None:
     if find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     words = ("train", "--data", "colours", "--output", f"out-{backend}", "--run", f"runs/{backend}", "--epochs", "2")
-    trained = kernelscope(place, *words, "--batch-size", "16", environment={"KERAS_BACKEND": backend})
-    assert trained.returncode == 1, trained.stdout + trained.stderr
-    assert f"export needs Keras on TensorFlow, this is {backend}" in trained.stderr
-    assert trained.stdout.startswith(f"Keras runs on {backend}: the run will end with a checkpoint")
-    assert "epoch   2/2" in trained.stdout
-    done = kernelscope(place, *words, "--batch-size", "16", "--resume")
+    (place / "training").mkdir(exist_ok=True)  # not to be taken for the package of that name
+    done = kernelscope(place, *words, "--batch-size", "16", environment={"KERAS_BACKEND": backend})
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "epoch" not in done.stdout
+    assert "epoch   2/2" in done.stdout
     bundle = read(place / f"out-{backend}" / "colours" / "1")
     card = bundle.card
     assert card.cost.parity is not None
@@ -135,8 +134,51 @@ def test_another_backend_trains_and_tensorflow_exports(place: Path, backend: str
     for variable, value in zip(network.weights, kept.arrays["best"], strict=True):
         variable.assign(value)
     images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
-    np.testing.assert_allclose(evaluate.predict_logits(bundle, images), trainer.predict(network, images), atol=1e-4)
+    logits = trainer.predict(network, images)
+    np.testing.assert_allclose(evaluate.predict_logits(bundle, images), logits, atol=1e-4)
     assert card.training.versions[backend]
+    server = serve("--models", str(place / f"out-{backend}"))
+    for image, scores in zip(images, logits, strict=True):
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "PNG")
+        assert server.client.post("/predict", content=file.getvalue()).json()["label"] == card.labels[scores.argmax()]
+    assert server.end() == 0
+
+
+def test_without_tensorflow_the_network_is_kept_and_exported_where_that_is(place: Path) -> None:
+    words = ("train", "--data", "colours", "--output", "out-later", "--run", "runs/later", "--epochs", "1")
+    hidden = (
+        "import importlib.util as util, sys; find = util.find_spec; "
+        "util.find_spec = lambda name, package=None: None if name == 'tensorflow' else find(name, package); "
+        "from kernelscope import cli; sys.exit(cli.main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", hidden, *words],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stdout.startswith("TensorFlow, which the export needs, is not installed")
+    assert "pip install 'kernelscope[train]' and repeat the same command with --resume" in done.stderr
+    assert not (place / "out-later").exists()
+    done = kernelscope(place, *words, "--resume", environment={"KERAS_BACKEND": "jax"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "epoch" not in done.stdout
+    assert (place / "out-later" / "colours" / "1" / "model.onnx").is_file()
+
+
+def test_what_a_device_loop_needs_is_said(place: Path) -> None:
+    words = ("train", "--data", "colours", "--run", "runs/devices")
+    done = kernelscope(place, *words, "--executor", "resident")
+    assert done.returncode == 2, done.stderr
+    assert "the executor resident needs JAX: set KERAS_BACKEND=jax, or leave --executor out" in done.stderr
+    done = kernelscope(place, *words, environment={"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cuda,cpu"})
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("kernelscope train: JAX_PLATFORMS is cuda,cpu, but JAX finds no such device")
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_graph_is_folded(bundle: Bundle) -> None:

@@ -1,30 +1,35 @@
 """Convert a trained network to `model.onnx` with tf2onnx, and check the graph and its answers.
 
-The export needs TensorFlow, whatever backend trained the network: weights are passed on as arrays.
+The conversion needs TensorFlow. Where Keras runs on another backend, it is done in a process of its own.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
 from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
-from typing import Any, Final
+from pathlib import Path
+from typing import Final
 
 import keras
 import numpy as np
 import onnx
 
-from contract.bundle import INPUT, LOGITS, PROBABILITIES, Bundle
+from contract.bundle import INPUT, LOGITS, MODEL, PROBABILITIES, Bundle
 from contract.errors import KernelscopeError
 from contract.preprocessing import Pixels
 from contract.session import open_session
+from training import provenance
 from training.evaluation.calibrate import softmax
-from training.export import model_file
+from training.export import model_file, tensorflow_graph
 from training.export.fold import fold
 from training.loop.trainer import predict
 from training.networks import architectures
 
-OPSET: Final = 17
-"""tf2onnx can write 18 too, but then it leaves a transposition behind each max-pooling."""
 PARITY: Final = 1e-4
 """The largest difference in probability between Keras and onnxruntime that passes."""
 PARITY_BATCHES: Final = (1, 7, 64)
@@ -35,12 +40,12 @@ class ExportError(KernelscopeError):
 
 
 def can_export() -> bool:
-    """Whether Keras runs on TensorFlow, whose graphs tf2onnx reads. Asked before a training starts.
+    """Whether TensorFlow is installed, whose graphs tf2onnx reads. Asked before a training starts.
 
     Raises:
-        ExportError: Keras runs on TensorFlow, but tf2onnx is not installed.
+        ExportError: TensorFlow is installed, but tf2onnx is not.
     """
-    if keras.backend.backend() != "tensorflow":
+    if keras.backend.backend() != "tensorflow" and find_spec("tensorflow") is None:
         return False
     if find_spec("tf2onnx") is None:
         raise ExportError("tf2onnx, which the export needs, is not installed: pip install 'kernelscope[train]'")
@@ -50,9 +55,16 @@ def can_export() -> bool:
 def not_exported() -> ExportError:
     """What a training ends with where `can_export` is false: how to export its checkpoint."""
     return ExportError(
-        f"export needs Keras on TensorFlow, this is {keras.backend.backend()}: on a machine that has TensorFlow, "
-        "repeat the same command with KERAS_BACKEND=tensorflow and --resume"
+        "the network is trained, but not exported: that needs TensorFlow, which is not installed. "
+        "pip install 'kernelscope[train]' and repeat the same command with --resume, here or on another machine with "
+        "the run's folder"
     )
+
+
+def exact() -> AbstractContextManager[None]:
+    """In this block Keras computes on the CPU: GPUs round the factors of float32 products to 10 bits (TF32)."""
+    block: AbstractContextManager[None] = keras.device("cpu") if provenance.accelerator() else nullcontext()
+    return block
 
 
 def in_form(network: architectures.Network, trained: keras.Model, classes: int, *, for_export: bool) -> keras.Model:
@@ -70,25 +82,39 @@ def convert(model: keras.Model, temperature: float) -> onnx.ModelProto:
         temperature: what the logits are divided by before the softmax.
 
     Raises:
-        ExportError: a batch normalisation did not fold into a convolution, or the graph transposes more than once.
+        ExportError: a batch normalisation did not fold into a convolution, the graph transposes more than once, or the
+            process that converts ended with an error.
     """
-    import tensorflow as tf
-    import tf2onnx
-
-    _, height, width, channels = model.input_shape
-    signature = [tf.TensorSpec((None, height, width, channels), tf.uint8, name=INPUT)]
-
-    @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]  # tensorflow is untyped
-    def graph(images: Any) -> dict[str, Any]:
-        raw = model(tf.cast(images, tf.float32), training=False)
-        return {PROBABILITIES: tf.nn.softmax(raw / temperature), LOGITS: raw}
-
-    proto: onnx.ModelProto
-    proto, _ = tf2onnx.convert.from_function(graph, input_signature=signature, opset=OPSET)
+    with tempfile.TemporaryDirectory(prefix="kernelscope-") as folder:
+        if keras.backend.backend() == "tensorflow":
+            proto = tensorflow_graph.convert(model, temperature)
+        else:
+            proto = _convert_elsewhere(model, temperature, Path(folder))
     fold(proto)
     model_file.tidy(proto)
     check_graph(proto)
     return proto
+
+
+def _convert_elsewhere(model: keras.Model, temperature: float, folder: Path) -> onnx.ModelProto:
+    """Convert in a process of its own, in which Keras runs on TensorFlow."""
+    network, converted = folder / "network.keras", folder / MODEL
+    model.save(network)
+    root = str(Path(__file__).resolve().parents[2])
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": "tensorflow",
+        "CUDA_VISIBLE_DEVICES": "-1",  # the memory of a GPU is this process's
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
+    }
+    # -P: a folder of the user's that is called training must not be taken for this package
+    words = [sys.executable, "-P", "-m", tensorflow_graph.__name__, str(network), str(temperature), str(converted)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise ExportError(f"the conversion by TensorFlow, in a process of its own, failed: {last}")
+    return onnx.load(converted)
 
 
 def check_graph(proto: onnx.ModelProto) -> None:

@@ -181,7 +181,7 @@ class Whitened:
         def activate(x: Any) -> Any:
             if self.activation == "relu":
                 return layers.ReLU()(x)
-            return layers.Activation(_gelu_for_export if for_export else gelu)(x)
+            return layers.Activation(gelu_for_export if for_export else gelu)(x)
 
         x = inputs = keras.Input((*size, 3), name="images")
         # float32: whitening magnifies small differences, which bfloat16 would round away
@@ -250,7 +250,9 @@ def gelu(x: Any) -> Any:
     return ops.silu(1.702 * x) / 1.702  # its gradient needs nothing but its input
 
 
-def _gelu_for_export(x: Any) -> Any:
+@keras.saving.register_keras_serializable("kernelscope")  # type: ignore[untyped-decorator]  # keras is untyped
+def gelu_for_export(x: Any) -> Any:
+    """`gelu` in another form."""
     return x * ops.sigmoid(1.702 * x)  # onnxruntime fuses this form into one node
 
 
