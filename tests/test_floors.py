@@ -35,7 +35,7 @@ ALLOWED = {
     "kernelscope": {"contract", "kernelscope", "service", "training", "rich", "httpx"},
     "training": {
         "contract", "training", "numpy", "PIL", "keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "rich",
-        "tensorboard", "matplotlib", "simplejpeg", "torch",
+        "tensorboard", "matplotlib", "simplejpeg", "torch", "jax",
     },
 }  # fmt: skip
 
@@ -71,7 +71,12 @@ def test_onnxruntime_is_imported_by_session_alone_and_only_when_one_is_opened() 
 
 def test_tensorflow_is_imported_by_export_and_by_layers_of_our_own_alone() -> None:
     users = {path.name for path in (ROOT / "training").rglob("*.py") if {"tensorflow", "tf2onnx"} & imports(path)}
-    assert users == {"convolution.py", "normalisation.py", "to_onnx.py"}
+    assert users == {"convolution.py", "normalisation.py", "tensorflow_graph.py"}
+
+
+def test_jax_is_imported_by_the_loop_on_a_device_alone_and_where_its_devices_are_asked_for() -> None:
+    users = {path.name for path in (ROOT / "training").rglob("*.py") if "jax" in imports(path)}
+    assert users == {"device.py", "provenance.py", "cli.py"}
 
 
 def test_predicting_and_serving_need_no_training_packages() -> None:

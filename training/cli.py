@@ -55,6 +55,7 @@ def train(arguments: list[str]) -> int:
         patience=chosen.patience,
         teacher=read(chosen.teacher) if chosen.teacher else None,
         initial=read(chosen.initial) if chosen.initial else None,
+        executor=None if chosen.executor == "auto" else chosen.executor,
     )
     try:
         bundle = pipeline.run(
@@ -280,12 +281,25 @@ def _command(name: str, arguments: list[str]) -> str:
 
 
 def _check_backend() -> None:
-    """Raise `UsageError` if `KERAS_BACKEND` names an unknown backend, or one that is not installed."""
+    """Raise `UsageError` if `KERAS_BACKEND` is unknown or not installed, or JAX lacks a platform that it must have."""
     name = os.environ.get("KERAS_BACKEND", "")
     if name and name not in _BACKENDS:
         raise UsageError(f"KERAS_BACKEND is {name!r}: set it to one of {', '.join(_BACKENDS)}")
     if name and find_spec(name) is None:
         raise UsageError(f"KERAS_BACKEND is {name}, which is not installed: install it, or set another backend")
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    if name == "jax" and platforms:
+        import jax  # only where it is the backend
+
+        try:
+            found = jax.default_backend()
+        except RuntimeError:
+            found = "none"
+        if found in {"cpu", "none"} and platforms.split(",")[0] != "cpu":
+            raise UsageError(
+                f"JAX_PLATFORMS is {platforms}, but JAX finds no such device: for cuda, nvidia-smi must list a GPU and "
+                "a driver of 580 or newer, and jax[cuda13] must be there; leave JAX_PLATFORMS out to train on the CPU"
+            )
 
 
 @contextmanager

@@ -137,9 +137,19 @@ class Averaging(Protocol):
     """Slow copies of all weights, the statistics of normalisation included, that follow the fast weights."""
 
     slow: list[Any]
+    replaces: bool
+    """Whether the fast weights become the slow ones whenever these change."""
 
     def __init__(self, variables: list[Any]) -> None:
         """Begin with a copy of `variables`, the fast weights."""
+
+    def keep(self, step: int, progress: float) -> float | None:
+        """Return how much the slow weights keep of themselves after a step, from 0 to 1; None: they do not change.
+
+        Args:
+            step: counted from 1.
+            progress: of the run, from 0 to 1.
+        """
 
     def step(self, step: int, progress: float) -> None:
         """Update after a step, counted from 1, at the run's progress from 0 to 1."""
@@ -159,15 +169,21 @@ class Lookahead:
     """
 
     every = 5
+    replaces = True
 
     def __init__(self, variables: list[Any]) -> None:
         self.fast = variables
         self.slow = _copies(variables)
 
+    def keep(self, step: int, progress: float) -> float | None:
+        """Return what the slow weights keep after a step, counted from 1, at the run's progress from 0 to 1."""
+        return None if step % self.every else 0.95**self.every * progress**3
+
     def step(self, step: int, progress: float) -> None:
         """Update after a step, counted from 1, at the run's progress from 0 to 1."""
-        if step % self.every == 0:
-            self.slow = _mixed(self.slow, self.fast, 0.95**self.every * progress**3)
+        keep = self.keep(step, progress)
+        if keep is not None:
+            self.slow = _mixed(self.slow, self.fast, keep)
             self.finish()
 
     def finish(self) -> None:
@@ -187,16 +203,22 @@ class MovingAverage:
     """
 
     every, horizon = 10, 1000
+    replaces = False
 
     def __init__(self, variables: list[Any]) -> None:
         self.fast = variables
         self.slow = _copies(variables)
 
+    def keep(self, step: int, progress: float) -> float | None:
+        """Return what the average keeps after a step, counted from 1; the progress is not used."""
+        taken, rest = divmod(step, self.every)
+        return None if rest else min(1 - self.every / self.horizon, taken / (taken + 9))
+
     def step(self, step: int, progress: float) -> None:
         """Update after a step, counted from 1; the progress is not used."""
-        if step % self.every == 0:
-            taken = step // self.every
-            self.slow = _mixed(self.slow, self.fast, min(1 - self.every / self.horizon, taken / (taken + 9)))
+        keep = self.keep(step, progress)
+        if keep is not None:
+            self.slow = _mixed(self.slow, self.fast, keep)
 
     def finish(self) -> None:
         """Replace the weights by their average."""

@@ -100,7 +100,14 @@ def train() -> argparse.ArgumentParser:
         choices=("auto", "float32", "mixed_bfloat16"),
         default="auto",
         help="precision of the computation; auto is bfloat16 where the hardware supports it, float32 for "
-        "transfer (default: auto)",
+        "transfer on a CPU (default: auto)",
+    )
+    add(
+        "--executor",
+        choices=("auto", "host", "resident", "streamed"),
+        default="auto",
+        help="how steps are run: host, one by one; with JAX also many in one call, on training images that are "
+        "resident in the memory of a GPU, or streamed to it (default: auto, which is host on a CPU)",
     )
     return parser
 

@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from contract import memory
+
 if TYPE_CHECKING:
     from training.networks.architectures import Precision
 
@@ -35,7 +37,22 @@ def accelerator() -> str:
     if keras.backend.backend() == "torch":  # Keras lists no devices for this backend
         return _torch_device()
     devices = [device for device in keras.distribution.list_devices() if not device.startswith("cpu")]
-    return ", ".join(devices)
+    kind = f" ({_jax_kind()})" if devices and keras.backend.backend() == "jax" else ""
+    return ", ".join(devices) + kind
+
+
+def _jax_kind() -> str:
+    import jax  # only where it is the backend
+
+    return str(jax.local_devices()[0].device_kind)
+
+
+def device_memory() -> int:
+    """Return the bytes of memory that JAX may use on its first device; on a CPU, what is free."""
+    import jax  # only where it is the backend
+
+    limits = jax.local_devices()[0].memory_stats() or {}
+    return int(limits.get("bytes_limit") or memory.available())
 
 
 def _torch_device() -> str:

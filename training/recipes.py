@@ -51,7 +51,7 @@ class Recipe:
         label_smoothing: fraction of the target that is spread over all classes (arXiv:1512.00567).
         averaging: slow weights that follow the fast ones and are kept at the end; None for none.
         scaling: how epochs and batch size follow the number of training images.
-        precision: what layers compute in; None: what is fastest on the machine.
+        precision: what layers compute in on a CPU; None: what is fastest on the machine.
         makes_int8: whether a training also publishes the int8 form, if it is worth it.
         validation_quality: JPEG quality at which validation images are evaluated once more; the best epoch is then
             chosen by the mean of both accuracies. 0: as they are only.

@@ -6,6 +6,7 @@ import csv
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -55,15 +56,12 @@ class Log:
     """A run's log, on the console and in its folder.
 
     Args:
-        folder: for `log.csv` and the event files.
+        folder: for `log.csv` and, where TensorBoard is installed, the event files.
         console: gets a line after each epoch and, on a terminal, a progress bar.
         history: the epochs of the checkpoint that the run continues from; the logs are cut back to these.
     """
 
     def __init__(self, folder: Path, console: Console, history: list[Row]) -> None:
-        # TensorBoard's writer works without TensorFlow
-        from tensorboard.summary import Writer
-
         self.console = console
         self.progress = bar(console)
         self.path = folder / "log.csv"
@@ -74,7 +72,7 @@ class Log:
             writer.writerows(history)
         for old in (folder / "events").glob("*tfevents*"):  # they may have an epoch more than the checkpoint
             old.unlink()
-        self.events = Writer(str(folder / "events"))
+        self.events = _event_writer(folder / "events")
         now = time.time()
         for row in history:
             self._write_events(row, now - history[-1]["seconds"] + row["seconds"])
@@ -88,7 +86,8 @@ class Log:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.progress.stop()
-        self.events.close()
+        if self.events:
+            self.events.close()
 
     def step(self, done: int, total: int, note: str) -> None:
         """Show a step: steps done, steps in all as estimated, and the figures to show."""
@@ -99,7 +98,6 @@ class Log:
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, COLUMNS).writerow(row)
         self._write_events(row)
-        self.events.flush()
         jpeg = row.get("validation_jpeg_accuracy")
         as_jpeg = "" if jpeg is None else f" ({jpeg:.2%} as JPEG)"
         self.console.print(
@@ -110,5 +108,17 @@ class Log:
 
     def _write_events(self, row: Row, wall_time: float | None = None) -> None:
         """Write an epoch's events, at the given wall time or now."""
+        if not self.events:
+            return
         for name in (name for name in COLUMNS[2:] if row.get(name) is not None):
             self.events.add_scalar(name, row[name], step=row["epoch"], wall_time=wall_time)
+        self.events.flush()
+
+
+def _event_writer(folder: Path) -> Any:
+    """TensorBoard's writer, which works without TensorFlow; None where TensorBoard is not installed."""
+    if find_spec("tensorboard") is None:
+        return None
+    from tensorboard.summary import Writer
+
+    return Writer(str(folder))

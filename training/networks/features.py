@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from contract.preprocessing import Pixels
 from training.data import cache
+from training.networks import prediction
 
 _BATCH_PIXELS: Final = 2**21
 """Pixels that one batch has at most: the first planes of a backbone take a kilobyte for each."""
@@ -50,8 +51,8 @@ def features(
         pass  # absent, or damaged: computed anew and written over
     parts = []
     for start in starts:
-        some = np.asarray(images[start : start + batch], np.float32)
-        parts.append(np.asarray(keras.ops.convert_to_numpy(model.predict_on_batch(some)), np.float32))
+        some = images[start : start + batch]
+        parts.append(prediction.outputs(model, some))
         progress(start + len(some), len(images))
     outputs = np.concatenate(parts)
     _write(path, outputs)
