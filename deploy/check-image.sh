@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds both images for real and tries them, as root on a Debian machine where no container engine runs.
+# Builds the images `serve` and `train`, or with the argument `gpu` the image `train-gpu`, for real and tries them, as root
+# on a Debian machine where no container engine runs.
 #
 # buildah gives what runs in an image a root folder and a user of its own, but no network, and none of the limits that
 # docker-compose.yml adds: those are not tried here. The base that the Dockerfile names is stood in for by one made of
@@ -96,6 +97,31 @@ build() { # NAME [OPTION ...]
         fail "$1 does not build"
     say "$1 builds: $("${buildah[@]}" images --format '{{.Size}}' "$1"), $((SECONDS - start)) s"
 }
+
+# --- with `gpu` as its argument: `train-gpu` alone, which takes 10 GB of disk; there is no GPU to lend it ---------------
+
+if [[ ${1:-} == gpu ]]; then
+    build kernelscope-train-gpu --target train-gpu
+    gpu=$("${buildah[@]}" from --pull-never kernelscope-train-gpu)
+    code=0
+    "${run[@]}" "$gpu" -- kernelscope train --data /data >"$work/log" 2>&1 || code=$?
+    if ((code != 2)) || ! grep -q "JAX finds no such device" "$work/log"; then
+        tail -n 5 "$work/log" >&2
+        fail "without a GPU it ends with $code, and does not say why"
+    fi
+    say "without a GPU it says so"
+    quietly "${run[@]}" --env JAX_PLATFORMS=cpu "$gpu" -- python3 -c '
+import importlib.metadata, importlib.util, jax
+assert jax.device_count() == 1
+assert importlib.metadata.version("jax-cuda13-plugin") == jax.__version__
+for name in ("tensorflow", "tf2onnx"):
+    assert importlib.util.find_spec(name), name
+assert not importlib.util.find_spec("fastapi")
+' || fail "what is in kernelscope-train-gpu"
+    say "JAX, its plugin for CUDA, TensorFlow and tf2onnx are in it, and FastAPI is not"
+    exit
+fi
+
 build kernelscope # without a target: `serve` is the default
 build kernelscope-train --target train
 
