@@ -8,7 +8,6 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -88,7 +87,7 @@ def create_state(
     return AppState(settings, instruments, lifecycle, registry, decoder, shares, group, explainer, keeper, keys)
 
 
-def _feedback(root: Path, settings: Settings, instruments: Metrics, link: WorkerLink) -> Feedback:
+def _feedback(root: str, settings: Settings, instruments: Metrics, link: WorkerLink) -> Feedback:
     async def forward(sample: Sample) -> bool:
         return await link.ask(0, Keep(sample)) is not None
 

@@ -81,8 +81,10 @@ class Settings(BaseSettings):
     )
     admin_key: str = Field("", description="key that loading and unloading models takes; refused if empty")
     cors_origins: str = Field("", description="origins, separated by commas, whose pages may ask; none if empty")
-    feedback: Path | None = Field(
-        None, description="folder that keeps images whose answer was unsure or is disputed; none are kept if empty"
+    feedback: str = Field(
+        "",
+        description="folder, or s3://bucket/folder, that keeps images whose answer was unsure or is disputed; "
+        "none are kept if empty",
     )
     feedback_rate: float = Field(1.0, gt=0, le=1000, description="images of either kind to keep in a second at most")
     feedback_bytes: int = Field(2**28, ge=2**20, description="bytes that kept images may take on the disk")

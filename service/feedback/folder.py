@@ -9,24 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, get_args
+from typing import get_args
 
-from service.feedback.sample import Kind, Sample
-
-_NAME: Final = re.compile(r"\d{8}-[0-9a-f]{16}\.png(\.part)?")
-_NOT_IN_A_NAME: Final = re.compile(r'[/\\<>:"|?*%\x00-\x1f\x7f]|^[.~@$]|[. ]$')
-_LONGEST_NAME: Final = 120
-"""Characters of a class's folder; file systems take 255 bytes."""
-
-
-class FolderFull(Exception):
-    """The folder holds as many bytes as it may."""
+from service.feedback.sample import NAME, Kind, Sample, StoreFull, folder_name, new_name
 
 
 @dataclass
@@ -54,18 +43,18 @@ class FeedbackFolder:
         """Write a sample, whole or not at all.
 
         Raises:
-            FolderFull: there is no room for it; older ones make room once they are too old.
+            StoreFull: there is no room for it; older ones make room once they are too old.
             OSError: it cannot be written.
         """
         data = sample.png()
         if self.held + len(data) > self.most:
-            raise FolderFull
+            raise StoreFull
         folder = self.root
         for name in (sample.model, sample.kind, folder_name(sample.folder)):
             folder /= name
             with contextlib.suppress(FileExistsError):
                 folder.mkdir()
-        path = folder / f"{time.strftime('%Y%m%d', time.gmtime())}-{secrets.token_hex(8)}.png"
+        path = folder / new_name()
         part = path.with_name(f"{path.name}.part")
         try:
             part.write_bytes(data)
@@ -94,18 +83,7 @@ class FeedbackFolder:
                 if kind.name in get_args(Kind):
                     for label in _folders(kind.path):
                         with os.scandir(label.path) as entries:
-                            yield from (one for one in entries if _NAME.fullmatch(one.name))
-
-
-def folder_name(label: str) -> str:
-    """A class's name as a folder's: what a file system may not take, or hides, is escaped as in a URL.
-
-    Example:
-        >>> folder_name("cat/dog"), folder_name(".."), folder_name("Gänseblümchen")
-        ('cat%2Fdog', '%2E%2E', 'Gänseblümchen')
-    """
-    escaped = _NOT_IN_A_NAME.sub(lambda match: f"%{ord(match[0]):02X}", label[:_LONGEST_NAME])
-    return escaped or "%"
+                            yield from (one for one in entries if NAME.fullmatch(one.name.removesuffix(".part")))
 
 
 def _folders(path: str | Path) -> list[os.DirEntry[str]]:

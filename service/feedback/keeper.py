@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from contract.preprocessing import Pixels
-from service.feedback.folder import FeedbackFolder, FolderFull
+from service.feedback.bucket import FeedbackBucket
+from service.feedback.folder import FeedbackFolder
 from service.feedback.recent import Answered, RecentAnswers, own
-from service.feedback.sample import Sample, likeliest
+from service.feedback.sample import Sample, StoreFull, likeliest
 from service.inference.batcher import Probabilities
 from service.inference.loaded_model import LoadedModel
 from service.observability.metrics import Metrics
@@ -62,7 +63,7 @@ class Feedback:
     """One process' part in what is kept.
 
     Args:
-        root: the folder.
+        root: the folder, or the address of one in an object store.
         settings: how much, how fast and for how long.
         metrics: told of each sample.
         workers: processes in the group, which share the rate and the memory.
@@ -71,14 +72,17 @@ class Feedback:
 
     def __init__(
         self,
-        root: Path,
+        root: str,
         settings: Settings,
         metrics: Metrics,
         workers: int,
         forward: Callable[[Sample], Coroutine[Any, Any, bool]] | None,
     ) -> None:
         self._metrics, self._forward = metrics, forward
-        self._folder = FeedbackFolder(root, settings.feedback_bytes, settings.feedback_days)
+        bounds = settings.feedback_bytes, settings.feedback_days
+        self._store: FeedbackFolder | FeedbackBucket = (
+            FeedbackBucket(root, *bounds) if "://" in root else FeedbackFolder(Path(root), *bounds)
+        )
         self._recent = RecentAnswers(settings.feedback_memory // workers)
         self._unsure, self._disputed = (TokenBucket(settings.feedback_rate / workers) for _ in range(2))
         self._queue: queue.Queue[Sample | None] = queue.Queue(_QUEUE)
@@ -163,7 +167,7 @@ class Feedback:
         due = 0.0
         while True:
             if time.monotonic() >= due:
-                self._attempt(self._folder.expire if due else self._folder.open)
+                self._attempt(self._store.expire if due else self._store.open)
                 due = time.monotonic() + _EXPIRE_SECONDS
             try:
                 sample = self._queue.get(timeout=max(0.0, due - time.monotonic()))
@@ -171,22 +175,22 @@ class Feedback:
                 continue
             if sample is None:
                 return
-            if self._attempt(partial(self._folder.keep, sample)):
+            if self._attempt(partial(self._store.keep, sample)):
                 self._metrics.feedback_images.labels(sample.model, str(sample.version), sample.kind).inc()
 
     def _attempt(self, step: Callable[[], None]) -> bool:
         try:
             step()
-        except FolderFull:
+        except StoreFull:
             self._metrics.feedback_dropped.labels("full").inc()
             return False
         except Exception as error:  # whatever it is: the thread goes on, and the disk may come back
             self._metrics.feedback_dropped.labels("storage").inc()
             if time.monotonic() - self._logged > _LOG_SECONDS:
                 self._logged = time.monotonic()
-                log.error("feedback cannot be kept in %s: %s", self._folder.root, error)  # noqa: TRY400
+                log.error("feedback cannot be kept in %s: %s", self._store.root, error)  # noqa: TRY400
             return False
-        self._metrics.feedback_bytes.set(self._folder.held)
+        self._metrics.feedback_bytes.set(self._store.held)
         return True
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import secrets
+import time
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -17,7 +20,16 @@ Kind = Literal["unsure", "disputed"]
 
 ANSWER: Final = "kernelscope"
 """The PNG text that holds the answer."""
+NAME: Final = re.compile(r"\d{8}-[0-9a-f]{16}\.png")
+"""What a sample's file is called: the date, and nothing that tells of a request."""
 _CLASSES: Final = 5
+_NOT_IN_A_NAME: Final = re.compile(r'[/\\<>:"|?*%\x00-\x1f\x7f]|^[.~@$]|[. ]$')
+_LONGEST_NAME: Final = 120
+"""Characters of a class's folder; file systems take 255 bytes."""
+
+
+class StoreFull(Exception):
+    """What keeps samples holds as many bytes as it may."""
 
 
 @dataclass(frozen=True)
@@ -63,3 +75,19 @@ def likeliest(labels: tuple[str, ...], probabilities: Probabilities) -> tuple[tu
     """The likeliest few classes of one answer, float32 (classes,), the likeliest first."""
     ranked = np.argsort(-probabilities, kind="stable")[:_CLASSES]
     return tuple((labels[index], float(probabilities[index])) for index in ranked)
+
+
+def new_name() -> str:
+    """A name for a sample's file, which `NAME` matches."""
+    return f"{time.strftime('%Y%m%d', time.gmtime())}-{secrets.token_hex(8)}.png"
+
+
+def folder_name(label: str) -> str:
+    """A class's name as a folder's: what a file system may not take, or hides, is escaped as in a URL.
+
+    Example:
+        >>> folder_name("cat/dog"), folder_name(".."), folder_name("Gänseblümchen")
+        ('cat%2Fdog', '%2E%2E', 'Gänseblümchen')
+    """
+    escaped = _NOT_IN_A_NAME.sub(lambda match: f"%{ord(match[0]):02X}", label[:_LONGEST_NAME])
+    return escaped or "%"

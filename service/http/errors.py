@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match, Route
 
 from contract.errors import BundleNotFound, ImageError
 from contract.network.errors import ExplanationError
@@ -41,6 +42,14 @@ def reply(path: str, status: int, code: str, message: str, headers: dict[str, st
     """An error's reply, in the shape of the protocol that `path` belongs to."""
     error = message if f"{path}/".startswith(("/v1/", "/v2/")) else {"code": code, "message": message}
     return JsonReply({"error": error}, status, headers=headers)
+
+
+def _methods(app: FastAPI, request: Request) -> list[str]:
+    """The methods that a request's path takes, in all its routes."""
+    included = [getattr(route, "original_router", app.router).routes for route in app.router.routes]
+    routes = [route for group in (app.router.routes, *included) for route in group if isinstance(route, Route)]
+    matching = [route for route in routes if route.matches(request.scope)[0] is Match.PARTIAL]
+    return sorted({method for route in matching for method in route.methods or ()})
 
 
 def install(app: FastAPI) -> None:
@@ -137,7 +146,10 @@ def install(app: FastAPI) -> None:
             HTTPStatus.METHOD_NOT_ALLOWED: f"{request.url.path} does not take {request.method}",
         }
         code = status.phrase.lower().replace(" ", "_")
-        return reply(request.url.path, status, code, messages.get(status, str(error.detail)), dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:  # Starlette names the methods of the first route that has the path
+            headers["Allow"] = ", ".join(_methods(app, request))
+        return reply(request.url.path, status, code, messages.get(status, str(error.detail)), headers)
 
     @app.exception_handler(Exception)
     async def fault(request: Request, error: Exception) -> JsonReply:

@@ -7,8 +7,9 @@ import json
 import os
 import resource
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.feedback.folder import FeedbackFolder, FolderFull, folder_name
+from service.feedback.bucket import FeedbackBucket
+from service.feedback.folder import FeedbackFolder
 from service.feedback.keeper import TokenBucket
 from service.feedback.recent import Answered, RecentAnswers, own
-from service.feedback.sample import ANSWER, Sample
+from service.feedback.sample import ANSWER, Sample, StoreFull, folder_name
 from tests.support.group import reach, workers
 from tests.support.images import image
 from tests.support.models import COLOURS, colour_bundle
@@ -206,12 +208,12 @@ def test_a_folder_holds_no_more_than_it_may(tmp_path: Path) -> None:
     folder.open()
     for _ in range(3):
         folder.keep(sample())
-    with pytest.raises(FolderFull):
+    with pytest.raises(StoreFull):
         folder.keep(sample())
     again = FeedbackFolder(tmp_path, 3 * size + size // 2, 30)  # after a restart
     again.open()
     assert again.held == folder.held == 3 * size
-    with pytest.raises(FolderFull):
+    with pytest.raises(StoreFull):
         again.keep(sample())
 
 
@@ -288,3 +290,65 @@ def test_a_process_that_dies_takes_no_samples_with_it(
     eventually(lambda: server.client.get("/health/ready").status_code == 200)
     server.client.post("/predict", content=image("grey"))
     assert eventually(lambda: kept(tmp_path))
+
+
+@pytest.fixture
+def bucket() -> Iterator[dict[str, str]]:
+    """The environment in which a server finds an object store, moto's, with a bucket."""
+    code = (
+        "import threading; from moto.server import ThreadedMotoServer\n"
+        "server = ThreadedMotoServer(ip_address='127.0.0.1', port=0, verbose=False); server.start()\n"
+        "print(server.get_host_and_port()[1], flush=True); threading.Event().wait()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        keys = {"AWS_ACCESS_KEY_ID": "someone", "AWS_SECRET_ACCESS_KEY": "secret"}
+        yield {**keys, "AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": address}
+        process.terminate()
+
+
+def test_samples_in_an_object_store(
+    serve: Callable[..., Server], models: Path, bucket: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    pytest.importorskip("s3fs")
+    for name, value in bucket.items():
+        monkeypatch.setenv(name, value)
+    fsspec.config.conf["s3"] = {"skip_instance_cache": True}
+    system = fsspec.filesystem("s3", use_listings_cache=False)
+    system.mkdir("kept")
+    server = serve("--models", str(models), "--feedback", "s3://kept/here", "--feedback-rate", "100", **bucket)
+    server.client.post("/predict", content=with_metadata("grey"))
+    server.client.post("/feedback?label=blue", content=image("red"))
+    eventually(lambda: len(system.find("kept")) == 2)
+    found: list[str] = system.find("kept")
+    (disputed,) = [name for name in found if name.startswith("kept/here/colours/disputed/blue/")]
+    assert json.loads(Image.open(io.BytesIO(system.cat(disputed))).text[ANSWER])["disputed_as"] == "blue"  # type: ignore[attr-defined]
+    store = FeedbackBucket("s3://kept/here", 2**20, days=1)
+    store.open()
+    assert store.held == sum(system.size(name) for name in found)
+    old = "kept/here/colours/unsure/red/20200101-0123456789abcdef.png"
+    for name in (
+        old,
+        "kept/here/colours/unsure/red/mine.png",
+        "kept/here/colours/sorted/red/20200101-0123456789abcdef.png",
+    ):
+        system.pipe_file(name, b"x")
+    store.expire()
+    assert (system.exists(old), len(system.find("kept"))) == (False, 4)
+    store.most = store.held
+    with pytest.raises(StoreFull):
+        store.keep(sample())
+    system.rm("kept", recursive=True)  # the bucket is gone: requests go on
+    assert server.client.post("/predict", content=image("grey")).status_code == 200
+    eventually(lambda: dropped(server, "storage"))
+    assert server.client.get("/health/ready").status_code == 200
+
+
+def test_an_address_that_nothing_knows(colours: Path) -> None:
+    words = command("serve", "--models", str(colours), "--port", "0", "--feedback", "nowhere://there")
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "KERNELSCOPE_FEEDBACK is 'nowhere://there'" in done.stderr
+    assert "Traceback" not in done.stderr

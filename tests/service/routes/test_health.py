@@ -155,3 +155,13 @@ def test_sigterm_finishes_what_was_begun(serve: Callable[..., Server], colours: 
     assert reply.startswith(b"HTTP/1.1 200")
     assert b'"green"' in reply
     assert ended == [0]
+
+
+def test_a_path_says_all_methods_that_it_takes(server: Server) -> None:
+    for path, methods in (
+        ("/models/colours/canary", "DELETE, PUT"),
+        ("/health/live", "GET, HEAD"),
+        ("/predict", "POST"),
+    ):
+        refused = server.client.patch(path)
+        assert (refused.status_code, refused.headers["allow"]) == (405, methods)
