@@ -49,9 +49,9 @@ def capacity(image: bytes, seconds: float, connections: int = 64) -> tuple[float
     return found["requests"] / found["seconds"], found["p99"]
 
 
-def curve(workers: int, seconds: float) -> None:
+def curve(workers: int, seconds: float, flags: list[str]) -> None:
     """Latency against load, for one number of processes."""
-    with serving("--workers", str(workers)) as server:
+    with serving("--workers", str(workers), *flags) as server:
         pids = processes(server)
         capacity(IMAGE, 2)
         peak, _ = capacity(IMAGE, seconds)
@@ -75,11 +75,11 @@ def curve(workers: int, seconds: float) -> None:
                 print(f"(other: {dict(load.other)})")
 
 
-def by_image(seconds: float) -> None:
+def by_image(seconds: float, flags: list[str]) -> None:
     """Capacity by the size of what is sent, with the default number of processes."""
     print("\n| image | kB | answers/s | p99 ms |")
     print("|---|---|---|---|")
-    with serving() as server:
+    with serving(*flags) as server:
         pids = processes(server)
         for width, height in ((32, 32), (224, 224), (640, 480), (1920, 1080), (4000, 3000)):
             image = photograph(width, height)
@@ -93,10 +93,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("flags", nargs="*", help="flags of `kernelscope serve`, after --")
     chosen = parser.parse_args()
     for workers in chosen.workers:
-        curve(workers, chosen.seconds)
-    by_image(chosen.seconds)
+        curve(workers, chosen.seconds, chosen.flags)
+    by_image(chosen.seconds, chosen.flags)
 
 
 if __name__ == "__main__":
