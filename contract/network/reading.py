@@ -42,9 +42,7 @@ def read(proto: onnx.ModelProto, *, rounding: bool = False) -> Graph:
     constants, nodes = _folded(proto)
     for node in nodes:
         if any(attribute.HasField("g") and _reads_outside(attribute.g) for attribute in node.attribute):
-            raise CannotExplain(
-                f"the network is the inner graph of {node.op_type} {node.name!r}: it is not looked into"
-            )
+            raise CannotExplain(f"{node.op_type} {node.name!r} holds a part of the network, which is not looked into")
     (given,) = (value for value in proto.graph.input if value.name not in constants)
     shape = (2, *(dim.dim_value for dim in given.type.tensor_type.shape.dim[1:]))
     outputs = tuple(value.name for value in proto.graph.output)

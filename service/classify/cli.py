@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 from contract import cpu, preprocessing, repository
 from contract.errors import UsageError
+from contract.session import open_session
 
 if TYPE_CHECKING:
     from service.classify.job import Job
+    from service.classify.runner import Runner
 
 LARGEST_PART: Final = 1024
 """Images of a part: as many are classified again, for each core, where a job is killed."""
@@ -33,34 +35,37 @@ def classify(arguments: list[str]) -> int:
 
     import pyarrow as pa
 
-    from service.classifier import Classifier, models_folder
+    from service.classifier import models_folder
     from service.classify import job, sources
+    from service.classify.runner import Runner
 
     pa.set_cpu_count(1)
     root = chosen.models or models_folder()
     name = chosen.model or repository.default(list(repository.models(root)))
-    bundle = Classifier(repository.find(root, name, chosen.version), threads=1).bundle  # it loads
+    bundle = repository.find(root, name, chosen.version)
     options = job.Options(
         top_k=min(chosen.top_k, len(bundle.card.labels)),
         max_pixels=chosen.max_pixels,
         max_seconds=chosen.max_decode_seconds,
     )
     source = sources.find(chosen.images)
-    with job.opened(
-        Path(chosen.output), source, bundle, options, workers=workers, largest_part=LARGEST_PART, progress=_Listing()
-    ) as opened:
-        if opened.result.is_file():
-            opened.clean()
-            print(f"{opened.result} is whole: {opened.state.images:,} images")
-            return 0
-        _run(opened, chosen.images, bundle.folder, workers)
-        opened.finish(bundle)
-        _report(opened)
+    output = Path(chosen.output)
+    with Runner(workers) as runner:
+        open_session(bundle, threads=1)  # it loads, or says why not, before a job is begun
+        with job.opened(
+            output, source, bundle, options, workers=workers, largest_part=LARGEST_PART, progress=_Listing()
+        ) as opened:
+            if opened.result.is_file():
+                opened.clean()
+                print(f"{opened.result} is whole: {opened.state.images:,} images")
+                return 0
+            _run(opened, chosen.images, bundle.folder, workers, runner)
+            opened.finish(bundle)
+            _report(opened)
     return 0
 
 
-def _run(opened: Job, where: str, model: Path, workers: int) -> None:
-    from service.classify.runner import Runner
+def _run(opened: Job, where: str, model: Path, workers: int, runner: Runner) -> None:
     from service.classify.worker import Setup
 
     state = opened.state
@@ -72,7 +77,7 @@ def _run(opened: Job, where: str, model: Path, workers: int) -> None:
         where, model.absolute(), state.model_digest, state.options, opened.folder.absolute(), state.part_size, workers
     )
     with _Progress(state.images, done) as progress:
-        Runner(opened, setup, progress.add).run(pending)
+        runner.run(opened, setup, pending, progress.add)
 
 
 def _report(opened: Job) -> None:

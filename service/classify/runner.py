@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import signal
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Final
+from typing import Final, Self
 
 from service.classify import worker
 from service.classify.errors import JobError
@@ -24,106 +25,115 @@ _TRIES: Final = 3
 class _Worker:
     process: SpawnProcess
     link: Connection
+    setup: Setup | None = None
     part: int | None = None
     images: int = 0
     """Of the part under way."""
 
 
 class Runner:
-    """Runs the pending parts of a job.
+    """Worker processes, which are ended with the block.
+
+    They are started at once, and import what they need while it is found out what there is to do.
 
     Args:
-        job: the job.
-        setup: what each worker works on.
-        progress: called with images that are newly done; negative where a part is begun again.
+        workers: how many.
     """
 
-    def __init__(self, job: Job, setup: Setup, progress: Callable[[int], None]) -> None:
-        self._job, self._setup, self._progress = job, setup, progress
-        self._deaths: Counter[int] = Counter()
+    def __init__(self, workers: int) -> None:
+        self._count = workers
         self._workers: list[_Worker] = []
+        self._deaths: Counter[int] = Counter()
         self._waiting: deque[int] = deque()
 
-    def run(self, pending: list[int]) -> None:
-        """Do all pending parts.
+    def __enter__(self) -> Self:
+        for _ in range(self._count):
+            self._start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in self._workers:
+            one.link.close()
+            one.process.terminate()
+        for one in self._workers:
+            one.process.join()
+
+    def run(self, job: Job, setup: Setup, pending: list[int], progress: Callable[[int], None]) -> None:
+        """Do all pending parts of a job.
+
+        Args:
+            job: the job.
+            setup: what each worker works on.
+            pending: the numbers of the parts.
+            progress: called with images that are newly done; negative where a part is begun again.
 
         Raises:
             JobError: a worker cannot work, or one part ends its process again and again. What is done stays done.
         """
         self._waiting.extend(pending)
-        try:
-            while self._waiting or any(one.part is not None for one in self._workers):
-                self._share_out()
-                ready = wait([one.link for one in self._workers])
-                for one in [one for one in self._workers if one.link in ready]:
-                    self._listen(one)
-        finally:
-            for one in self._workers:
-                one.link.close()
-                one.process.terminate()
-            for one in self._workers:
-                one.process.join()
+        while self._waiting or any(one.part is not None for one in self._workers):
+            self._share_out(job, setup)
+            ready = wait([one.link for one in self._workers])
+            for one in [one for one in self._workers if one.link in ready]:
+                self._listen(one, job, progress)
 
-    def _share_out(self) -> None:
-        for one in self._workers:
-            if one.part is None and self._waiting and not self._is_careful(self._waiting[0]):
-                self._give(one, self._waiting.popleft())
-        while self._waiting and len([one for one in self._workers if one.part is not None]) < self._setup.workers:
+    def _share_out(self, job: Job, setup: Setup) -> None:
+        """Give each idle worker a part; one that its processes have died of gets a careful one of its own."""
+        while self._waiting and len([one for one in self._workers if one.part is not None]) < self._count:
             part = self._waiting.popleft()
-            one = self._start(careful=self._is_careful(part))
-            self._give(one, part)
+            wanted = replace(setup, careful=self._deaths[part] > 0)
+            idle = [one for one in self._workers if one.part is None and one.setup in (None, wanted)]
+            self._give(idle[0] if idle else self._start(), wanted, part, job)
 
-    def _is_careful(self, part: int) -> bool:
-        return self._deaths[part] > 0
-
-    def _give(self, one: _Worker, part: int) -> None:
+    def _give(self, one: _Worker, setup: Setup, part: int, job: Job) -> None:
         one.part, one.images = part, 0
         with contextlib.suppress(BrokenPipeError):  # it has died meanwhile, which `_listen` will see
-            one.link.send((part, self._job.part(part)))
+            if one.setup is None:
+                one.setup = setup
+                one.link.send(setup)
+            one.link.send((part, job.part(part)))
 
-    def _start(self, *, careful: bool) -> _Worker:
+    def _start(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=worker.main, args=(replace(self._setup, careful=careful), theirs), daemon=True)
-        process.start()
+        process = context.Process(target=worker.main, args=(theirs,), daemon=True)
+        # which it inherits: Ctrl-C, during its imports, too, is for this process alone
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            process.start()
+        finally:
+            signal.signal(signal.SIGINT, before)
         theirs.close()
         self._workers.append(_Worker(process, ours))
         return self._workers[-1]
 
-    def _listen(self, one: _Worker) -> None:
+    def _listen(self, one: _Worker, job: Job, progress: Callable[[int], None]) -> None:
         try:
             kind, value = one.link.recv()
         except (EOFError, ConnectionResetError):
-            self._replace(one)
+            self._bury(one, job, progress)
             return
         if kind == worker.FAILED:
             raise JobError(f"{value}; what is done is kept, and the same command goes on")
         if kind == worker.PROGRESS:
             one.images += value
-            self._progress(value)
+            progress(value)
         else:
-            is_careful, one.part = self._is_careful(int(value)), None
-            if is_careful:  # it decodes slowly: the next part gets another
-                self._end(one)
+            one.part = None
 
-    def _replace(self, one: _Worker) -> None:
-        """A worker has died: begin its part again, with more care."""
+    def _bury(self, one: _Worker, job: Job, progress: Callable[[int], None]) -> None:
+        """A worker has died: its part is begun again, with more care."""
         one.process.join()
         part, code = one.part, one.process.exitcode
         self._workers.remove(one)
         if part is None:
             return
         self._deaths[part] += 1
-        self._progress(-one.images)
+        progress(-one.images)
         if self._deaths[part] == _TRIES:
-            first, count = part * self._job.state.part_size, self._job.state.images_of(part)
+            first, count = part * job.state.part_size, job.state.images_of(part)
             raise JobError(
                 f"the process of images {first:,} to {first + count - 1:,} ended {_TRIES} times (exit code {code}); "
                 "what is done is kept"
             )
         self._waiting.appendleft(part)
-
-    def _end(self, one: _Worker) -> None:
-        one.link.close()
-        one.process.join()
-        self._workers.remove(one)

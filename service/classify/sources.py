@@ -84,30 +84,31 @@ class Folder:
 
     def entries(self) -> Iterator[Entry]:
         """List the images: what is one by its name or its first bytes. Hidden files and folders are left out."""
-        return self._below(self._folder, ())
+        return self._below(str(self._folder), "", ())
 
     def read(self, entries: Sequence[tuple[str, int]]) -> list[bytes | Exception]:
         """As `Source.read`."""
         return [_read(self._folder / os.fsdecode(os.fsencode(name))) for name, _ in entries]
 
-    def _below(self, folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Entry]:
-        status = folder.stat()
-        identity = status.st_dev, status.st_ino
-        if identity in above:  # a link to a folder that contains it
-            return
+    def _below(self, folder: str, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[Entry]:
+        """What is below a folder; `prefix` is its path in the source. Text, not `Path`s: there may be millions."""
         try:
+            status = os.stat(folder)
             found = os.scandir(folder)
         except OSError as error:
             raise JobError(f"{folder} cannot be listed: {(error.strerror or str(error)).lower()}") from None
+        identity = status.st_dev, status.st_ino
+        if identity in above:  # a link to a folder that contains it
+            found.close()
+            return
         with found:
             for entry in found:
                 if files.is_left_out(entry.name):
                     continue
-                path = folder / entry.name
                 if entry.is_dir():
-                    yield from self._below(path, (*above, identity))
-                elif files.is_file(path) and formats.is_image(entry.name, files.head(path)):
-                    yield Entry(path.relative_to(self._folder).as_posix(), *_size_and_time(path))
+                    yield from self._below(entry.path, f"{prefix}{entry.name}/", (*above, identity))
+                elif _is_image(entry):
+                    yield Entry(f"{prefix}{entry.name}", *_stated(entry))
 
 
 class Manifest:
@@ -222,6 +223,24 @@ class Remote:
             for info in inside.values():
                 tag = next((str(info[key]) for key in _TAGS if info.get(key)), "")
                 yield str(info["name"]), int(info.get("size") or UNKNOWN), tag
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    """Whether a file is an image by its name or its first bytes; a pipe or a device is none."""
+    try:
+        if not stat.S_ISREG(entry.stat().st_mode):
+            return False
+    except OSError:  # a link to nowhere: its row says so, if its name does
+        return formats.is_image(entry.name, b"")
+    return formats.is_image(entry.name, b"") or formats.is_image(entry.name, files.head(Path(entry.path)))
+
+
+def _stated(entry: os.DirEntry[str]) -> tuple[int, str]:
+    try:
+        status = entry.stat()
+    except OSError:
+        return UNKNOWN, "absent"
+    return status.st_size, str(status.st_mtime_ns)
 
 
 def _protocol(name: str) -> str:

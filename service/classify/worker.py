@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import os
-import signal
+import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,11 +20,15 @@ from contract.session import first_line
 from service.classify import listing, sources, table
 from service.classify.decoding import Decoding
 from service.classify.job import Options
-from service.classify.sources import Source
+from service.classify.sources import UNKNOWN, Source
 from service.inference.engine import Engine
 
 BATCH: Final = 64
 """Images that are run at once; those of a batch behind it are read meanwhile."""
+_BATCH_BYTES: Final = 64 * 2**20
+"""Of encoded images that are held at once, twice where the next batch is read ahead."""
+_UNKNOWN_BYTES: Final = 4 * 2**20
+"""What an image is taken to have whose size the listing does not tell."""
 DONE, PROGRESS, FAILED = "done", "progress", "failed"
 
 Item = tuple[str, int]
@@ -55,15 +59,16 @@ class Setup:
     careful: bool = False
 
 
-def main(setup: Setup, link: Connection) -> None:
-    """Classify the parts that come through `link`, each a number and a file, until it is closed.
+def main(link: Connection) -> None:
+    """Classify the parts that come through `link`: a `Setup` first, then numbers and files, until it is closed.
 
-    Says `(PROGRESS, images)` after each batch, `(DONE, number)` after each part, and `(FAILED, message)` where no part
-    can be done.
+    It is started before there is a setup, so that its imports take no time of the job's. It says `(PROGRESS, images)`
+    after each batch, `(DONE, number)` after each part, and `(FAILED, message)` where no part can be done.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
     try:
-        work = _Work(setup)
+        work = _Work(link.recv())
+    except EOFError:  # there is nothing to do
+        return
     except (KernelscopeError, OSError) as error:
         link.send((FAILED, str(error)))
         return
@@ -77,7 +82,8 @@ def main(setup: Setup, link: Connection) -> None:
         return
     except Exception as error:  # whatever it is, it would be so again
         file = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
-        link.send((FAILED, f"{file}{getattr(error, 'strerror', None) or first_line(error)}"))
+        with contextlib.suppress(BrokenPipeError):
+            link.send((FAILED, f"{file}{getattr(error, 'strerror', None) or first_line(error)}"))
     finally:
         work.close()
 
@@ -103,8 +109,8 @@ class _Work:
     def part(self, number: int, path: Path) -> Iterator[int]:
         """Classify a part into a file; yields how many images after each batch."""
         rows = table.Rows(self._bundle.card, self._columns, self._setup.options.top_k)
+        parent = multiprocessing.parent_process()
         items = listing.read(self._setup.job, number * self._setup.part_size, self._setup.part_size)
-        parent = os.getppid()
         for batch, encoded in self._read(items):
             decoded = self._decoding.decode(encoded)
             pixels = [image for image in decoded if not isinstance(image, Exception)]
@@ -112,7 +118,7 @@ class _Work:
             answers = self._engine.run(np.stack(pixels)) if pixels else np.empty((0, classes), np.float32)
             errors = [image if isinstance(image, Exception) else None for image in decoded]
             rows.add([name for name, _ in batch], errors, answers)
-            if os.getppid() != parent:  # it was killed: another may be at this part already
+            if parent is not None and not parent.is_alive():  # another may be at this part already
                 raise BrokenPipeError
             yield len(batch)
         rows.write(path)
@@ -125,7 +131,7 @@ class _Work:
 
     def _read(self, items: Iterator[Item]) -> Iterator[tuple[Sequence[Item], list[bytes | Exception]]]:
         """Batches of images, and their bytes; where reading waits for a network, the next batch is read ahead."""
-        batches = iter(lambda: list(itertools.islice(items, BATCH)), [])
+        batches = _batches(items)
         if self._ahead is None:
             yield from ((batch, self._source.read(batch)) for batch in batches)
             return
@@ -134,6 +140,21 @@ class _Work:
             batch, future = waiting.pop(0)
             yield batch, future.result()
             waiting += [(batch, self._ahead.submit(self._source.read, batch)) for batch in itertools.islice(batches, 1)]
+
+
+def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:
+    """Images in batches of at most `BATCH`, and of `_BATCH_BYTES` where there are several."""
+    held: list[Item] = []
+    total = 0
+    for name, size in items:
+        taken = _UNKNOWN_BYTES if size == UNKNOWN else size
+        if held and (len(held) == BATCH or total + taken > _BATCH_BYTES):
+            yield held
+            held, total = [], 0
+        held.append((name, size))
+        total += taken
+    if held:
+        yield held
 
 
 def _waits(where: str) -> bool:

@@ -25,6 +25,11 @@ from tests.support.scripted import ANSWER, Reply, Request, error, scripted
 from tests.support.server import ROOT, Server
 
 QUICK = Retry(first_wait=0.01)
+EXPORTS = {
+    "Answer", "AsyncClient", "Client", "ClientError", "ConnectionFailed", "DeadlineExceeded", "Health", "ImageLike",
+    "ImageRejected", "Model", "NotFound", "Overloaded", "Prediction", "Rejected", "RequestRejected", "Retry",
+    "ServiceFailed", "Unauthorized", "UnexpectedReply",
+}  # fmt: skip
 KINDS = ("threads", "asyncio")
 
 
@@ -57,7 +62,8 @@ def locked(serve: Callable[..., Server], colours: Path) -> Server:
 
 
 def test_what_it_exports() -> None:
-    assert all(getattr(public, name) is not None for name in public.__all__)
+    assert set(public.__all__) == EXPORTS
+    assert all(getattr(public, name) is not None for name in EXPORTS)
     assert all(
         issubclass(getattr(errors, name), kernelscope.KernelscopeError) for name in dir(errors) if name[0] == "C"
     )

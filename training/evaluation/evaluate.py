@@ -26,6 +26,9 @@ _BATCH_PIXELS = 2**20
 _LATENCY_RUNS = 200
 _THROUGHPUT_BATCH = 64
 _THROUGHPUT_RUNS = 15
+_LEAST_RUNS = 5
+_MOST_SECONDS = 10.0
+"""After which a slow model is not run again to be timed."""
 _CONFUSION_CLASSES = 100
 """With more classes, the confusion matrix is too large for a card."""
 
@@ -205,8 +208,8 @@ def throughput(bundle: Bundle) -> float:
 
 def _median_seconds(session: onnxruntime.InferenceSession, card: Card, images: int, runs: int) -> float:
     feed = {INPUT: np.zeros((images, card.height, card.width, 3), np.uint8)}
-    seconds = []
-    for _ in range(runs):
+    seconds: list[float] = []
+    while len(seconds) < runs and (len(seconds) < _LEAST_RUNS or sum(seconds) < _MOST_SECONDS):
         start = time.perf_counter()
         session.run([PROBABILITIES], feed)
         seconds.append(time.perf_counter() - start)

@@ -48,6 +48,8 @@ def photos(tmp_path: Path) -> Path:
     return root
 
 
+COLUMNS = {"file", "label", "index", "probability", "unsure", "top", "code", "error"}
+"""What people's programs read: they may become more."""
 BAD = {
     "empty.png": "empty", "text.jpg": "unsupported_image", "cut.png": "undecodable_image", "huge.png": "too_large",
     "phone.heic": "unsupported_image",
@@ -81,6 +83,7 @@ def test_a_folder_with_bad_images(
     assert "16 images, 5 not readable" in capsys.readouterr().out
     found = rows(tmp_path / "results")
     assert {name: row["code"] for name, row in found.items() if row["code"]} == BAD
+    assert set(found["empty.png"]) >= COLUMNS
     good = {name: row for name, row in found.items() if not row["code"]}
     assert len(good) == 11
     classifier = kernelscope.load(models / "colours")

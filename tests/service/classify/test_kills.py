@@ -101,10 +101,12 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path, photos: Path) -> None:
     check(tmp_path / "results")
 
 
-def test_ctrl_c_ends_it_in_order(tmp_path: Path, photos: Path) -> None:
+@pytest.mark.parametrize("done", [0, 1])
+def test_ctrl_c_ends_it_in_order(tmp_path: Path, photos: Path, done: int) -> None:
     slow_bundle(tmp_path / "models", "colours", seconds=0.1)
     process = start(photos, tmp_path / "results", tmp_path / "models")
-    wait_for_parts(tmp_path / "results", 1)
+    eventually((tmp_path / "results" / ".job").exists)  # the processes are at their imports
+    wait_for_parts(tmp_path / "results", done)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import kernelscope
 from contract.bundle import INPUT, LOGITS, PROBABILITIES, Bundle
 from contract.errors import KernelscopeError
+from contract.network.form import Form
 from contract.session import open_session
 from tests.support import foreign
 from tests.support.images import class_folder
@@ -266,3 +267,26 @@ def test_the_card_says_what_it_was_made_of(tmp_path: Path) -> None:
     text = (bundle.folder / "README.md").read_text()
     assert "imported from | model.onnx" in text
     assert "not scored" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "options"),
+    [
+        ({"layout": "nhwc", "shape": ("N", *foreign.SIZE, 3)}, {}),
+        ({"shape": (1, 3, *foreign.SIZE), "flatten": "Reshape 1"}, {"bgr": True, "mean": MEAN, "std": STD}),
+        ({"shape": ("N", 1, *foreign.SIZE), "channels": 1}, {}),
+        ({"end": "LogSoftmax"}, {"value_range": (-1, 1)}),
+        ({"classes": 1, "end": "Sigmoid"}, {"labels": ("no", "yes")}),
+    ],
+)
+def test_gradients_reach_the_image(tmp_path: Path, change: dict[str, Any], options: dict[str, Any]) -> None:
+    _, bundle = bundle_of(foreign.classifier(**change), tmp_path, **options)
+    form = Form(bundle.model, bundle.card.labels)
+    images = foreign.noise(count=2)
+    logits = form.answers(images)[0]
+    assert np.abs(logits - answers(bundle, images)[1]).max() < LARGEST
+    seed = np.zeros_like(logits)
+    seed[:, -1] = 1
+    _, _, (gradient,) = form.gradient(images.astype(np.float32), seed, form.graph.input)
+    assert gradient.shape == images.shape
+    assert np.abs(gradient).max() > 0

@@ -46,4 +46,4 @@ def test_what_is_run_one_by_one_says_why_it_is_not(served: Server) -> None:
     ):
         assert reply.status_code == 409
         assert reply.json()["error"]["code"] == "cannot_explain"
-        assert "the inner graph of Scan" in reply.json()["error"]["message"]
+        assert "Scan 'kernelscope/scan' holds a part of the network" in reply.json()["error"]["message"]
