@@ -123,3 +123,4 @@ def test_what_fails_is_said(given: Path, tmp_path: Path) -> None:
     done = script(given, tmp_path / "b")
     assert done.returncode == 2
     assert "say what to run" in done.stderr
+    assert script(given, tmp_path / "c", "worst").returncode == 2

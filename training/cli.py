@@ -289,6 +289,8 @@ def _check_backend() -> None:
         raise UsageError(f"KERAS_BACKEND is {name}, which is not installed: install it, or set another backend")
     platforms = os.environ.get("JAX_PLATFORMS", "")
     if name == "jax" and platforms:
+        if "cpu" not in platforms.split(","):
+            raise UsageError(f"JAX_PLATFORMS is {platforms}: add cpu, which the export is compared on: {platforms},cpu")
         import jax  # only where it is the backend
 
         try:

@@ -179,6 +179,9 @@ def test_what_a_device_loop_needs_is_said(place: Path) -> None:
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("kernelscope train: JAX_PLATFORMS is cuda,cpu, but JAX finds no such device")
     assert done.stderr.count("\n") == 1
+    done = kernelscope(place, *words, environment={"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cuda"})
+    assert done.returncode == 2, done.stderr
+    assert "JAX_PLATFORMS is cuda: add cpu" in done.stderr
 
 
 def test_the_graph_is_folded(bundle: Bundle) -> None:

@@ -130,7 +130,7 @@ class Device:
         own = list(state["optimiser"])
         own[self._rate_at] = row["rate"]
         trainable, own = self._model.optimizer.stateless_apply(own, gradients, state["trainable"])
-        is_right = ops.argmax(logits, axis=-1) == ops.argmax(y, axis=-1)
+        is_right = ops.argmax(logits, axis=-1) == ops.cast(row["targets"], "int32")
         figures = ops.stack([ops.cast(loss, "float32"), ops.mean(ops.cast(is_right, "float32"))])
         return self._averaged({**state, "trainable": trainable, "fixed": fixed, "optimiser": own}, row), figures
 

@@ -37,7 +37,7 @@ GENTLE = dataclasses.replace(TINY, optimiser=optimisers.Nesterov(learning_rate=0
 JPEG = dataclasses.replace(GENTLE, augmentation=(augment.Translate(1), augment.Jpeg(), augment.Flip()))
 PAIRS = dataclasses.replace(
     GENTLE,
-    network=architectures.Pairs((8, 8)),
+    network=architectures.Pairs((8, 8), dropout=(0.3, 0.3)),
     augmentation=(augment.Affine(15, 0.1), augment.Flip(), augment.Cutout(4)),
     optimiser=optimisers.Adam(),
     averaging=optimisers.MovingAverage,
