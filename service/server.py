@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import FrameType
@@ -18,10 +19,16 @@ import uvicorn
 
 from service import environment, sockets
 from service.app import create_app, create_state
+from service.http.access_log import Recorder
 from service.http.admission import AdmissionControl
-from service.http.connection import Connection, ConnectionLimits
+from service.http.auth import Gate
+from service.http.connection import Connection
+from service.http.connection_limits import ConnectionLimits
+from service.http.endpoint import Accounts
+from service.http.fast_path import FastPath
 from service.inference.refusal import Refusal
-from service.observability import log_setup
+from service.observability import log_setup, tracing
+from service.routes.fast import ROUTES
 from service.settings import Settings
 from service.state import AppState
 from service.worker_link import WorkerLink
@@ -31,7 +38,13 @@ log = logging.getLogger("kernelscope")
 _SWITCH_SECONDS: Final = 0.001
 """Until a thread that runs Python lets another; the interpreter's default is 0.005."""
 _ACCEPT_DELAY: Final = 0.001
-"""Seconds that a process leaves a connection to another that has fewer."""
+"""Seconds between two looks at whether another process with fewer connections has taken one."""
+_ACCEPT_PATIENCE: Final = 0.05
+"""Seconds that it may take: longer than a run on its event loop, and no longer, for it may hang or be starting."""
+_IMPATIENCE: Final = 1.0
+"""Seconds that nothing is left to others once they have taken longer."""
+_MOST_ACCEPTS: Final = 16
+"""Connections that are taken in one turn of the event loop, where there is room for all of them."""
 _ACCEPT_PAUSE: Final = 0.5
 """Seconds without new connections, when none can be taken."""
 _BEAT_SECONDS: Final = 1.0
@@ -48,6 +61,7 @@ class KernelscopeServer(uvicorn.Server):
         listening: the socket, which other processes may share.
         link: to these.
         lifeline: a pipe that ends with the supervisor; None where there is none.
+        limits: of its connections.
     """
 
     def __init__(
@@ -57,10 +71,13 @@ class KernelscopeServer(uvicorn.Server):
         listening: socket.socket,
         link: WorkerLink,
         lifeline: int | None,
+        limits: ConnectionLimits | None = None,
     ) -> None:
         super().__init__(config)
+        self._limits = limits or ConnectionLimits()
         self._state, self._socket, self._link, self._lifeline = state, listening, link, lifeline
-        self._hesitated = False
+        self._hesitates_since: float | None = None
+        self._impatient_until = 0.0
         self._arriving = set[asyncio.Task[None]]()  # connections on their way to their protocol
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -88,9 +105,16 @@ class KernelscopeServer(uvicorn.Server):
         await asyncio.gather(*self._arriving, return_exceptions=True)
         if self._state.settings.drain_delay:
             await asyncio.sleep(_LAST_REQUEST_SECONDS)
+        # uvicorn cancels tasks then, and what is answered without one is not its to know
+        self._loop.call_later(self._state.settings.drain_timeout, self._end_requests)
         await super().shutdown()
         for connection in list(self.server_state.connections):
             connection.transport.abort()  # its client does not read, and the drain timeout is over
+
+    def _end_requests(self) -> None:
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Connection):
+                connection.end()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain; a signal handler, so the loop does the work.
@@ -123,23 +147,42 @@ class KernelscopeServer(uvicorn.Server):
             loop.add_reader(self._socket, self._accept, loop)
 
     def _accept(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take one connection, and leave the next to the process that is free first, or has fewer.
+        """Take connections, and leave those to another process that has fewer, if it comes for them soon.
 
         uvicorn's servers take all that wait, so that one process of several may end up with most of the work.
         """
-        if not self._hesitated and self._link.has_more_connections(len(self.server_state.connections)):
-            self._hesitated = True  # once, and for as long as another takes to wake up: it may hang
-            loop.remove_reader(self._socket)
-            loop.call_later(_ACCEPT_DELAY, self._listen, loop)
-            return
-        self._hesitated = False
-        self._take(loop)
+        # where there is little room, a client's request is read before its connection makes room for another
+        has_room = self._count() + _MOST_ACCEPTS < self._limits.connections
+        for _ in range(_MOST_ACCEPTS if has_room else 1):
+            if self._rather_hesitates():
+                loop.remove_reader(self._socket)
+                loop.call_later(_ACCEPT_DELAY, self._listen, loop)
+                return
+            if not self._take(loop):
+                return
+
+    def _rather_hesitates(self) -> bool:
+        """Whether the next connection is better left to another process."""
+        now = time.monotonic()
+        if now < self._impatient_until or not self._link.has_more_connections(self._count()):
+            self._hesitates_since = None
+            return False
+        if self._hesitates_since is None:
+            self._hesitates_since = now
+        if now - self._hesitates_since <= _ACCEPT_PATIENCE:
+            return True
+        self._hesitates_since, self._impatient_until = None, now + _IMPATIENCE
+        return False
+
+    def _count(self) -> int:
+        return len(self.server_state.connections) + len(self._arriving)
 
     def _take(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Accept one connection; returns whether there was one."""
         try:
             connection, _ = self._socket.accept()
         except (BlockingIOError, ConnectionAbortedError):  # another was faster, or the client has left
+            self._hesitates_since = None
             return False
         except OSError as error:  # no more files may be opened: some connections must end first
             log.error("connections cannot be taken: %s", error.strerror)  # noqa: TRY400
@@ -203,9 +246,14 @@ def work(
         BundleError: no model can be served.
     """
     state = create_state(settings, link, fatal)
+    limits = ConnectionLimits(
+        settings.timeout,
+        sockets.most_connections(settings.max_connections, settings.workers),
+        link.count_connections,
+    )
     config = uvicorn.Config(
         create_app(state),
-        http=_protocol(settings, state),  # type: ignore[arg-type]  # any callable will do
+        http=_protocol(settings, state, limits),  # type: ignore[arg-type]  # any callable will do
         ws="none",
         log_config=None,
         access_log=False,
@@ -217,22 +265,24 @@ def work(
     )
     # under a load that keeps the event loop busy, the model's thread waits this long for it, twice a batch
     sys.setswitchinterval(_SWITCH_SECONDS)
-    KernelscopeServer(config, state, listening, link, lifeline).run()
+    KernelscopeServer(config, state, listening, link, lifeline, limits).run()
 
 
-def _protocol(settings: Settings, state: AppState) -> Callable[..., Connection]:
+def _protocol(settings: Settings, state: AppState, limits: ConnectionLimits) -> Callable[..., Connection]:
     """What makes a connection's protocol, with the limits that all of them share."""
-    # a page of another origin may read a rejection only with the headers that it gets further in
-    admission = (
-        None
-        if settings.cors_origins
-        else AdmissionControl(
-            state.registry,
-            state.metrics,
-            state.keys,
-            timeout=settings.timeout,
-            log_requests=settings.log_requests,
-        )
+    # a page of another origin may read a reply only with the headers that it gets further in
+    is_plain = not settings.cors_origins
+    recorder = Recorder(state.metrics, settings.log_requests)
+    admission = AdmissionControl(state.registry, recorder, state.keys, timeout=settings.timeout) if is_plain else None
+    # who is traced, and whose address a proxy tells, is seen to further in
+    takes_fast = is_plain and not tracing.is_wanted() and not settings.trusted_proxies
+    gate, accounts = Gate(state.keys, state.metrics), Accounts(state.metrics, state.feedback)
+    fast = FastPath(ROUTES, state.registry, state.decoder, recorder, gate, accounts, settings)
+    return partial(
+        Connection,
+        recorder=recorder,
+        limits=limits,
+        admission=admission,
+        fast=fast if takes_fast else None,
+        prefix=settings.prefix,
     )
-    limits = ConnectionLimits(settings.timeout, sockets.most_connections(settings.max_connections, settings.workers))
-    return partial(Connection, limits=limits, admission=admission, prefix=settings.prefix)

@@ -32,6 +32,8 @@ READY: Final = signal.SIGUSR1
 ANSWER_SECONDS: Final = 1.0
 """How long an answer that costs its process nothing is waited for."""
 
+_FEW_OF: Final = 16
+"""Of so many connections, one more does not count."""
 _LARGEST: Final = 2**26
 """Bytes of a message at most: statistics and figures of every model take far less."""
 _LENGTH: Final = struct.Struct("<I")
@@ -128,11 +130,17 @@ class WorkerLink:
         """Whether another process has clearly fewer client connections than this one, whose number is told to all.
 
         Of a few connections, one more counts; of hundreds it does not.
+
+        Args:
+            own: connections of this process.
         """
-        connections = self.memory.connections
-        connections[self.number] = own
-        least = int(connections.min())
-        return own > least + least // 4
+        self.count_connections(own)
+        least = int(self.memory.connections.min())
+        return own > least + least // _FEW_OF
+
+    def count_connections(self, own: int) -> None:
+        """Tell the others how many client connections this process has."""
+        self.memory.connections[self.number] = own
 
     def beat(self) -> None:
         """Tell the supervisor that this process' event loop runs."""

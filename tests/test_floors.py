@@ -30,7 +30,7 @@ ALLOWED = {
     "service": {
         "contract", "service", "numpy", "fastapi", "starlette", "uvicorn", "httptools", "onnxruntime", "pydantic",
         "pydantic_settings", "prometheus_client", "simplejpeg", "opentelemetry", "rich", "PIL", "onnx",
-        "pyarrow", "fsspec",
+        "pyarrow", "fsspec", "python_multipart",
     },
     "kernelscope": {"contract", "kernelscope", "service", "training", "rich", "httpx"},
     "training": {

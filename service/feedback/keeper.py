@@ -21,8 +21,8 @@ from service.feedback.bucket import FeedbackBucket
 from service.feedback.folder import FeedbackFolder
 from service.feedback.recent import Answered, RecentAnswers, own
 from service.feedback.sample import Sample, StoreFull, likeliest
-from service.inference.batcher import Probabilities
 from service.inference.loaded_model import LoadedModel
+from service.inference.submission import Probabilities
 from service.observability.metrics import Metrics
 from service.settings import Settings
 

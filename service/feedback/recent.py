@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from contract.preprocessing import Pixels
-from service.inference.batcher import Probabilities
+from service.inference.submission import Probabilities
 
 _OVERHEAD: Final = 1024
 """Bytes that an entry takes beside its arrays, about."""

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from contract.preprocessing import Pixels
-from service.inference.batcher import Probabilities
+from service.inference.submission import Probabilities
 
 Kind = Literal["unsure", "disputed"]
 

@@ -2,40 +2,81 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 import re
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.context import RequestContext, context_of
+from service.http.errors import shutting_down
+from service.observability import request_line
 from service.observability.metrics import Metrics
-
-log = logging.getLogger("kernelscope.access")
+from service.observability.request_line import RequestLine
 
 _ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_NO_ROUTE: Final = "other"
+_NO_METHOD: Final = "any"
 _FAULT: Final = 500
-_CLIENT_GONE: Final = 499
+CLIENT_GONE: Final = 499
 """What is logged where the client left before there was a reply; nginx' number."""
 _CLOSE: Final = (b"connection", b"close")
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """Counts requests that have been answered, and writes their lines in the log.
+
+    Attributes:
+        metrics: told of each.
+        log_requests: whether each has its line.
+    """
+
+    metrics: Metrics
+    log_requests: bool
+
+    def record(
+        self, context: RequestContext, status: int, *, method: str, path: str, client: Any, route: str | None = None
+    ) -> None:
+        """Record one request.
+
+        Args:
+            context: what is known of it.
+            status: of its reply.
+            method, path: what was asked.
+            client: host and port, None where the connection has none.
+            route: the template of its path; None for a path that is none. A metric's label must not have as many
+                values as clients care to send.
+        """
+        seconds = time.perf_counter() - context.arrived
+        self.metrics.requests.add(
+            route or _NO_ROUTE, method if route else _NO_METHOD, status, context.metric_labels, seconds
+        )
+        if self.log_requests:
+            address = client[0] if client else None
+            request_line.write(
+                RequestLine(time.time(), method, path, int(status), seconds, address, context.request_id, context.key)
+            )
 
 
 class AccessLog:
     """Pure ASGI, for every request takes this path: Starlette's `BaseHTTPMiddleware` costs as much as a small model."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, *, log_requests: bool) -> None:
-        self._app, self._metrics, self._log_requests = app, metrics, log_requests
+        self._app, self._metrics = app, metrics
+        self._recorder = Recorder(metrics, log_requests)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one request on, and count it."""
+        """Pass one request on, and record it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         context = context_of(scope)
         identity = identify(scope["headers"], context)
-        status = _CLIENT_GONE
+        status = CLIENT_GONE
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -46,44 +87,26 @@ class AccessLog:
                     message["headers"].append(_CLOSE)
             await send(message)
 
-        self._metrics.in_flight.inc()
+        self._metrics.requests.in_flight += 1
         try:
             await self._app(scope, receive, answer)
+        except asyncio.CancelledError:  # the time that requests get at the end of the service is over
+            if status == CLIENT_GONE:
+                await shutting_down(scope["path"])(scope, receive, answer)
         except Exception:
             status = _FAULT  # the reply is sent further out
             raise
         finally:
-            self._metrics.in_flight.dec()
-            took = time.perf_counter() - context.arrived
-            # the route's template, not the path: a label must not have as many values as clients care to send
-            route = getattr(scope.get("route"), "path", "other")
-            model = context.metric_labels
-            self._metrics.requests.labels(route, scope["method"] if route != "other" else "any", status, *model).inc()
-            self._metrics.request_seconds.labels(route, *model).observe(took)
-            if self._log_requests:
-                write(scope["method"], scope["path"], status, took, scope.get("client"), context)
-
-
-def write(method: str, path: str, status: int, seconds: float, client: Any, context: RequestContext) -> None:
-    """A request's line.
-
-    Args:
-        method, path, status: what was asked, and how it was answered.
-        seconds: since the request's head was complete.
-        client: host and port, None where the connection has none.
-        context: with the request's id, as the reply's `X-Request-ID` says, and the name of its key.
-    """
-    fields = {
-        "method": method,
-        "path": path,
-        "status": int(status),
-        "milliseconds": round(seconds * 1000, 2),
-        "client": client[0] if client else None,
-        "request_id": context.request_id,
-    }
-    if context.key:
-        fields["key"] = context.key
-    log.info("%s %s %d", method, path, status, extra={"fields": fields})
+            self._metrics.requests.in_flight -= 1
+            if not context.is_refused:  # else the connection has recorded it
+                self._recorder.record(
+                    context,
+                    status,
+                    method=scope["method"],
+                    path=scope["path"],
+                    client=scope.get("client"),
+                    route=getattr(scope.get("route"), "path", None),
+                )
 
 
 def identify(headers: Iterable[tuple[bytes, bytes]], context: RequestContext) -> bytes:

@@ -7,24 +7,22 @@ all is not rejected here but told so further in: the queue is none of a stranger
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
-from service.http import access_log
+from service.http.access_log import Recorder, identify
 from service.http.auth import ApiKeys
 from service.http.context import RequestContext
 from service.http.errors import OVERLOADED, RETRY_SECONDS, reply
 from service.inference.registry import Registry
-from service.observability.metrics import Metrics
 
 PATH: Final = b"/predict"
 """The request that is rejected at the connection; one that asks for another model, say, is looked at more closely."""
-
+_ROUTE: Final = PATH.decode()
 _STATUS: Final = HTTPStatus.SERVICE_UNAVAILABLE
-_BODY: Final = bytes(reply(PATH.decode(), _STATUS, *OVERLOADED).body)
+_BODY: Final = bytes(reply(_ROUTE, _STATUS, *OVERLOADED).body)
 _REPLY: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: %d\r\ncontent-length: %d\r\n"
     % (RETRY_SECONDS, len(_BODY))
@@ -36,23 +34,19 @@ class AdmissionControl:
 
     Args:
         registry: whose default model's queue is asked.
-        metrics: told of rejections.
+        recorder: told of rejections.
         keys: of which a request must have sent one.
         timeout: seconds that a request has, where it does not say how many.
-        log_requests: whether each rejection has its line in the log.
     """
 
-    def __init__(
-        self, registry: Registry, metrics: Metrics, keys: ApiKeys, *, timeout: float, log_requests: bool
-    ) -> None:
-        self._registry, self._metrics, self._keys, self._timeout = registry, metrics, keys, timeout
-        self._log_requests = log_requests
+    def __init__(self, registry: Registry, recorder: Recorder, keys: ApiKeys, *, timeout: float) -> None:
+        self._registry, self._recorder, self._keys, self._timeout = registry, recorder, keys, timeout
         self._admitted = self._rejected = 0
 
     def check(self, url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> Rejection | None:
         """Why a POST may not come in; None where it may, or where something else is to say so."""
         loaded = self._registry.newest(self._registry.default) if url == PATH else None
-        if loaded is None or not self._keys.allow(PATH.decode(), headers):
+        if loaded is None or not self._keys.allow(_ROUTE, headers):
             return None
         if loaded.batcher.admits(1, arriving=self._admitted, time_left=self._timeout):
             if not self._admitted:  # the loop reads what has come on all connections, and only then runs their tasks
@@ -61,24 +55,26 @@ class AdmissionControl:
             return None
         return Rejection(self, loaded.metric_labels)
 
+    def queued(self, url: bytes) -> None:
+        """A request that was let in is in the queue by now: it arrives no more."""
+        if url == PATH and self._admitted:
+            self._admitted -= 1
+
     def record(self, scope: Any, context: RequestContext, metric_labels: tuple[str, str]) -> bytes:
         """Count a rejection and write its line in the log; returns the request's id."""
-        identity = access_log.identify(scope["headers"], context)
-        took = time.perf_counter() - context.arrived
+        identity = identify(scope["headers"], context)
+        context.metric_labels = metric_labels
         if not self._rejected:
-            asyncio.get_running_loop().call_soon(self._report, metric_labels)
+            asyncio.get_running_loop().call_soon(self._report)
         self._rejected += 1
-        self._metrics.request_seconds.labels(PATH.decode(), *metric_labels).observe(took)
-        if self._log_requests:
-            access_log.write("POST", PATH.decode(), _STATUS, took, scope["client"], context)
+        self._recorder.record(context, _STATUS, method="POST", path=_ROUTE, client=scope["client"], route=_ROUTE)
         return identity
 
     def _count_anew(self) -> None:
         self._admitted = 0
 
-    def _report(self, metric_labels: tuple[str, str]) -> None:
-        self._metrics.shed.labels("queue_full").inc(self._rejected)
-        self._metrics.requests.labels(PATH.decode(), "POST", _STATUS.value, *metric_labels).inc(self._rejected)
+    def _report(self) -> None:
+        self._recorder.metrics.shed.labels("queue_full").inc(self._rejected)
         self._rejected = 0
 
 

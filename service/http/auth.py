@@ -7,6 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
@@ -17,8 +18,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from contract.errors import UsageError
 from service.http import key_file
-from service.http.context import context_of
+from service.http.context import RequestContext, context_of
 from service.http.errors import ApiError, reply
+from service.http.json_reply import JsonReply
 from service.http.key_file import NamedKey, digest_of
 from service.http.rate_limit import SLOTS, RateLimit, Times
 from service.observability.metrics import Metrics
@@ -162,43 +164,64 @@ def require_admin(request: Request, keys: ApiKeys) -> None:
         raise ApiError(HTTPStatus.UNAUTHORIZED, "wrong_key", "this call takes the admin key: Authorization: Bearer KEY")
 
 
-class Authentication:
-    """ASGI middleware that lets through what came with one of the keys, and within its limit."""
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Lets through what came with one of the keys, and within its limit.
 
-    def __init__(self, app: ASGIApp, keys: ApiKeys, metrics: Metrics) -> None:
-        self._app, self._keys, self._metrics = app, keys, metrics
+    Attributes:
+        keys: the keys.
+        metrics: told of the requests of each.
+    """
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one request on, or answer 401 or 429."""
-        if scope["type"] != "http" or is_open(scope["path"]):
-            await self._app(scope, receive, send)
-            return
-        key = self._keys.find(scope["headers"])
+    keys: ApiKeys
+    metrics: Metrics
+
+    def check(self, path: str, headers: Iterable[tuple[bytes, bytes]], context: RequestContext) -> JsonReply | None:
+        """Why a request may not come in, 401 or 429; None where it may, and its context knows the key from then on.
+
+        Args:
+            path: as the routes see it, with nothing escaped.
+            headers: with names in lower case.
+            context: of the request. One that has been let in before is not counted again.
+        """
+        if not self.keys.is_required or context.key or is_open(path):
+            return None
+        key = self.keys.find(headers)
         if key is None:
-            refused = reply(
-                scope["path"],
+            return reply(
+                path,
                 HTTPStatus.UNAUTHORIZED,
                 "wrong_key",
                 "a key is needed here: Authorization: Bearer KEY, or X-API-Key: KEY",
                 {"WWW-Authenticate": "Bearer"},
             )
-            await refused(scope, receive, send)
-            return
-        context_of(scope).key = key.name
-        self._metrics.key_requests.labels(key.name).inc()
-        wait = self._keys.wait(key)
-        if wait:
-            self._metrics.key_limited.labels(key.name).inc()
-            refused = reply(
-                scope["path"],
-                HTTPStatus.TOO_MANY_REQUESTS,
-                "too_many_requests",
-                f"{key.name} may send {key.rate:g} requests a second: try again after Retry-After",
-                {"Retry-After": str(math.ceil(wait))},
-            )
-            await refused(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
+        context.key = key.name
+        self.metrics.key_requests.labels(key.name).inc()
+        wait = self.keys.wait(key)
+        if not wait:
+            return None
+        self.metrics.key_limited.labels(key.name).inc()
+        return reply(
+            path,
+            HTTPStatus.TOO_MANY_REQUESTS,
+            "too_many_requests",
+            f"{key.name} may send {key.rate:g} requests a second: try again after Retry-After",
+            {"Retry-After": str(math.ceil(wait))},
+        )
+
+
+class Authentication:
+    """`Gate` as ASGI middleware."""
+
+    def __init__(self, app: ASGIApp, keys: ApiKeys, metrics: Metrics) -> None:
+        self._app, self._gate = app, Gate(keys, metrics)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on, or answer 401 or 429."""
+        answer: ASGIApp = self._app
+        if scope["type"] == "http":
+            answer = self._gate.check(scope["path"], scope["headers"], context_of(scope)) or self._app
+        await answer(scope, receive, send)
 
 
 def _stamp(file: Path) -> _Stamp | None:

@@ -6,18 +6,16 @@ import asyncio
 import base64
 import binascii
 import zlib
-from collections.abc import AsyncGenerator
 from contextlib import nullcontext
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from service.http import json_limits
+from service.http import json_limits, multipart
 from service.http.context import context_of
 from service.http.errors import CLIENT_CLOSED_REQUEST, ApiError
 from service.http.json_limits import JsonLimits
@@ -27,9 +25,8 @@ from service.state import app_state
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
-_MOST_PARTS: Final = 4096
-"""Files in a form that are parsed at all: enough to say how many there are, and no room for mischief."""
-
+_MOST_KEPT: Final = 256
+"""Characters of a content type whose meaning is kept."""
 _UNHELD: Final = 128 * 2**10
 """Bytes of a body that are read before memory is held for it: a small photograph never waits for others' bodies."""
 _COPIES: Final = 3
@@ -164,13 +161,22 @@ def _inflated(data: bytes, encoding: str, limit: int) -> bytes:
     return found
 
 
-async def one(request: Request, limit: int, seconds: float) -> bytes:
-    """The one encoded image of a request.
+def check_kind(content_type: str) -> None:
+    """Raise a `ApiError`, 415, for a content type in which no image comes."""
+    _kind(content_type)
+
+
+def image(content_type: str, data: bytes) -> bytes:
+    """The one encoded image in a body.
+
+    Args:
+        content_type: the header, empty where there is none.
+        data: the whole body, as it was before gzip or deflate.
 
     Raises:
-        ApiError: as `body` does; 415 a content type that is not taken, 400 no or several images, or broken JSON.
+        ApiError: 415 a content type that is not taken, 400 no or several images, or broken JSON.
     """
-    kind, data = _kind(request), await body(request, limit, seconds)
+    kind = _kind(content_type)
     if not data:
         raise ApiError(HTTPStatus.BAD_REQUEST, "empty", f"the body is empty: {_FORMS}")
     if kind == "json":
@@ -178,7 +184,7 @@ async def one(request: Request, limit: int, seconds: float) -> bytes:
             _parse(ImageRequest, data, json_limits.of_images(1), '{"image": "<base64>"}').image, "image"
         )
     if kind == "multipart":
-        files = await _files(request, data)
+        files = _files(content_type, data)
         if len(files) > 1:
             raise ApiError(
                 HTTPStatus.BAD_REQUEST,
@@ -189,19 +195,27 @@ async def one(request: Request, limit: int, seconds: float) -> bytes:
     return data
 
 
+async def one(request: Request, limit: int, seconds: float) -> bytes:
+    """The one encoded image of a request. Raises what `body` and `image` raise."""
+    content_type = request.headers.get("content-type", "")
+    check_kind(content_type)  # before the body has come
+    return image(content_type, await body(request, limit, seconds))
+
+
 async def several(request: Request, limit: int, seconds: float, most: int) -> list[bytes | ApiError]:
     """The encoded images of a request, in order; a refusal in the place of one whose base64 is broken.
 
     Raises:
         ApiError: as `one` does; and 413 for more than `most` images.
     """
-    kind, data = _kind(request), await body(request, limit, seconds)
+    content_type = request.headers.get("content-type", "")
+    kind, data = _kind(content_type), await body(request, limit, seconds)
     if not data:
         raise ApiError(
             HTTPStatus.BAD_REQUEST, "empty", "the body is empty: send a form with files, or JSON with base64"
         )
     if kind == "multipart":
-        files = await _files(request, data)
+        files = _files(content_type, data)
         if len(files) > most:
             raise _too_many(len(files), most)
         return list(files)
@@ -221,8 +235,13 @@ async def several(request: Request, limit: int, seconds: float, most: int) -> li
     return found
 
 
-def _kind(request: Request) -> str:
-    said = request.headers.get("content-type", "").split(";")[0].strip().lower()
+def _kind(content_type: str) -> str:
+    return (_known_kind if len(content_type) <= _MOST_KEPT else _known_kind.__wrapped__)(content_type)
+
+
+@lru_cache(256)
+def _known_kind(content_type: str) -> str:
+    said = content_type.split(";", maxsplit=1)[0].strip().lower()
     if said in ("", "application/octet-stream") or said.startswith("image/"):
         return "raw"
     if said == "multipart/form-data":
@@ -234,21 +253,11 @@ def _kind(request: Request) -> str:
     )
 
 
-async def _files(request: Request, data: bytes) -> list[bytes]:
-    async def stream() -> AsyncGenerator[bytes, None]:
-        yield data
-
+def _files(content_type: str, data: bytes) -> list[bytes]:
     try:
-        parser = MultiPartParser(request.headers, stream(), max_files=_MOST_PARTS, max_fields=_MOST_PARTS)
-        form = await parser.parse()
-    except MultiPartException as error:
-        raise ApiError(HTTPStatus.BAD_REQUEST, "invalid_form", f"the form cannot be read: {error.message}") from None
-    except Exception as error:  # the parser's own errors for a broken boundary or header
+        files = multipart.files(content_type, data)
+    except multipart.FormError as error:
         raise ApiError(HTTPStatus.BAD_REQUEST, "invalid_form", f"the form cannot be read: {error}") from None
-    try:
-        files = [await value.read() for _, value in form.multi_items() if isinstance(value, UploadFile)]
-    finally:
-        await form.close()
     if not files:
         raise ApiError(
             HTTPStatus.BAD_REQUEST, "no_file", "the form has no file: curl -F file=@image.jpg sends one (mind the @)"

@@ -29,6 +29,7 @@ class RequestContext:
         pending: futures that it waits for; all are cancelled when its client disconnects.
         body_pending: whether a part of its body has not come yet.
         held: what is given back once it has been answered.
+        is_refused: whether the connection has answered it, and recorded that.
     """
 
     arrived: float = field(default_factory=time.perf_counter)
@@ -39,6 +40,7 @@ class RequestContext:
     pending: set[asyncio.Future[Any]] = field(default_factory=set)
     body_pending: bool = False
     held: AsyncExitStack | None = None
+    is_refused: bool = False
 
     @asynccontextmanager
     async def holding(self) -> AsyncIterator[None]:
@@ -63,7 +65,7 @@ class RequestContext:
         return self.arrived + age - time.perf_counter()
 
 
-def attach(scope: Any, context: RequestContext) -> None:
+def attach(scope: Any, context: RequestContext | None) -> None:
     """Make `context` the one of the request with this ASGI scope."""
     scope[_KEY] = context
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from http import HTTPStatus
 
 from fastapi import Request
 
 from contract.preprocessing import Pixels
 from service.http.body import too_slow
 from service.http.context import context_of
+from service.http.endpoint import Accounts, deadline_exceeded
 from service.http.errors import CLIENT_CLOSED_REQUEST, ApiError
-from service.inference.batcher import Overloaded, Probabilities
+from service.inference.batcher import Overloaded
 from service.inference.loaded_model import LoadedModel
+from service.inference.submission import Probabilities
 from service.observability import tracing
 from service.state import app_state
 
@@ -41,11 +42,7 @@ async def deadline(request: Request, timeout: float | None) -> AsyncIterator[Non
         if context.body_pending and seconds >= state.settings.timeout:  # else it is the client that cannot wait
             raise too_slow(seconds) from None
         state.metrics.shed.labels("deadline").inc()
-        raise ApiError(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "deadline_exceeded",
-            f"there was no answer within {seconds:g} s: ask again when there is less to do, or allow more time",
-        ) from None
+        raise deadline_exceeded(seconds) from None
 
 
 async def infer(request: Request, loaded: LoadedModel, images: Pixels) -> Probabilities:
@@ -57,24 +54,22 @@ async def infer(request: Request, loaded: LoadedModel, images: Pixels) -> Probab
     """
     state, context = app_state(request), context_of(request.scope)
     try:
-        queued = loaded.batcher.submit(images, context.seconds_left)
+        awaited = loaded.batcher.submit(images, context.seconds_left)
     except Overloaded:
         state.metrics.shed.labels("queue_full").inc()
         raise
-    context.pending.add(queued.answer)
+    context.pending.add(awaited.answer)
     try:
-        probabilities = await queued
+        probabilities = await awaited
     except asyncio.CancelledError:
-        if queued.answer.done() and not is_cancelling():
+        if awaited.answer.done() and not is_cancelling():
             state.metrics.cancelled.inc()
             raise ApiError(CLIENT_CLOSED_REQUEST, "client_gone", "the client left before there was an answer") from None
         raise
     finally:
-        context.pending.discard(queued.answer)
-    if context.key:
-        state.metrics.key_images.labels(context.key).inc(len(images))
-    if state.feedback:
-        state.feedback.offer(context.request_id, loaded, images, probabilities)
+        context.pending.discard(awaited.answer)
+    Accounts(state.metrics, state.feedback).add(context, loaded, images, probabilities)
+    queued = awaited.submission
     tracing.record("queue", queued.since, queued.started)
     tracing.record("inference", queued.started, queued.ended, images=len(images))
     return probabilities

@@ -31,6 +31,7 @@ CODES: Final[dict[str, tuple[str, str]]] = {
     "overloaded": ("503", "too much waits for the model or for memory: try again after Retry-After"),
     "request_timeout": ("408", "the headers or the body came too slowly"),
     "several_images": ("400", "the form has several files: send them to /predict/batch"),
+    "shutting_down": ("503", "the service ends, and the request's time was up: ask again"),
     "too_complex": ("413", "the JSON body has more parts than any request needs"),
     "too_large": ("413", "the body, or the image, is larger than a limit, which the message names"),
     "too_many_connections": ("503", "all connections are busy: try again in a moment"),

@@ -52,6 +52,52 @@ def _methods(app: FastAPI, request: Request) -> list[str]:
     return sorted({method for route in matching for method in route.methods or ()})
 
 
+def reply_to(path: str, error: Exception) -> JsonReply | None:
+    """The reply to an error of a call, in the shape of the protocol that `path` belongs to; None to a fault of ours."""
+    retry = {"Retry-After": str(RETRY_SECONDS)}
+    match error:
+        case ApiError() | ImageError() | ExplanationError():
+            return reply(path, error.status, error.code, str(error))
+        case ClientLeft() | ClientDisconnect():
+            return reply(path, CLIENT_CLOSED_REQUEST, "client_gone", "the client left")
+        case BundleNotFound():
+            return reply(path, HTTPStatus.NOT_FOUND, "unknown_model", str(error))
+        case Unavailable():
+            return reply(path, HTTPStatus.SERVICE_UNAVAILABLE, "models_unavailable", str(error))
+        case Overloaded():
+            return reply(path, HTTPStatus.SERVICE_UNAVAILABLE, *OVERLOADED, headers=retry)
+        case Busy():
+            return reply(path, HTTPStatus.SERVICE_UNAVAILABLE, "explanations_busy", str(error), headers=retry)
+        case ExplanationFailed():
+            return reply(path, HTTPStatus.SERVICE_UNAVAILABLE, "explanation_failed", str(error))
+        case DecoderLost():
+            return reply(path, HTTPStatus.SERVICE_UNAVAILABLE, "decoder_lost", str(error), headers=retry)
+        case _:
+            return None
+
+
+def fault(path: str) -> JsonReply:
+    """The reply to a fault of ours, never the client's; the trace is in the log."""
+    return reply(path, HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "the service failed; its log says why")
+
+
+def shutting_down(path: str) -> JsonReply:
+    """The reply to a request that has no answer when the time is over that requests get at the end of the service."""
+    return reply(
+        path,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "shutting_down",
+        "the service ends, and there was no answer within the time that was left: ask again",
+    )
+
+
+_ANSWERED: Final = (
+    ApiError, ImageError, ExplanationError, ClientLeft, ClientDisconnect, BundleNotFound, Unavailable, Overloaded, Busy,
+    ExplanationFailed, DecoderLost,
+)  # fmt: skip
+"""What `reply_to` has a reply to."""
+
+
 def install(app: FastAPI) -> None:
     """Let `app` answer every error in this project's shape, and its OpenAPI document say so."""
     made = app.openapi
@@ -69,63 +115,11 @@ def install(app: FastAPI) -> None:
 
     app.openapi = openapi  # type: ignore[method-assign]
 
-    @app.exception_handler(ApiError)
-    async def refusal(request: Request, error: ApiError) -> JsonReply:
-        return reply(request.url.path, error.status, error.code, str(error))
+    async def known(request: Request, error: Exception) -> JsonReply:
+        return reply_to(request.url.path, error) or fault(request.url.path)
 
-    @app.exception_handler(ClientLeft)
-    @app.exception_handler(ClientDisconnect)
-    async def gone(request: Request, error: ClientDisconnect | ClientLeft) -> JsonReply:
-        return reply(request.url.path, CLIENT_CLOSED_REQUEST, "client_gone", "the client left")
-
-    @app.exception_handler(ImageError)
-    async def image(request: Request, error: ImageError) -> JsonReply:
-        return reply(request.url.path, error.status, error.code, str(error))
-
-    @app.exception_handler(BundleNotFound)
-    async def not_found(request: Request, error: BundleNotFound) -> JsonReply:
-        return reply(request.url.path, HTTPStatus.NOT_FOUND, "unknown_model", str(error))
-
-    @app.exception_handler(Unavailable)
-    async def unavailable(request: Request, error: Unavailable) -> JsonReply:
-        return reply(request.url.path, HTTPStatus.SERVICE_UNAVAILABLE, "models_unavailable", str(error))
-
-    @app.exception_handler(Overloaded)
-    async def overloaded(request: Request, error: Overloaded) -> JsonReply:
-        return reply(
-            request.url.path,
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            *OVERLOADED,
-            headers={"Retry-After": str(RETRY_SECONDS)},
-        )
-
-    @app.exception_handler(ExplanationError)
-    async def not_explained(request: Request, error: ExplanationError) -> JsonReply:
-        return reply(request.url.path, error.status, error.code, str(error))
-
-    @app.exception_handler(Busy)
-    async def explaining(request: Request, error: Busy) -> JsonReply:
-        return reply(
-            request.url.path,
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "explanations_busy",
-            str(error),
-            headers={"Retry-After": str(RETRY_SECONDS)},
-        )
-
-    @app.exception_handler(ExplanationFailed)
-    async def explanation_failed(request: Request, error: ExplanationFailed) -> JsonReply:
-        return reply(request.url.path, HTTPStatus.SERVICE_UNAVAILABLE, "explanation_failed", str(error))
-
-    @app.exception_handler(DecoderLost)
-    async def decoder_lost(request: Request, error: DecoderLost) -> JsonReply:
-        return reply(
-            request.url.path,
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "decoder_lost",
-            str(error),
-            headers={"Retry-After": str(RETRY_SECONDS)},
-        )
+    for kind in _ANSWERED:
+        app.add_exception_handler(kind, known)
 
     @app.exception_handler(RequestValidationError)
     async def parameters(request: Request, error: RequestValidationError) -> JsonReply:
@@ -152,8 +146,5 @@ def install(app: FastAPI) -> None:
         return reply(request.url.path, status, code, messages.get(status, str(error.detail)), headers)
 
     @app.exception_handler(Exception)
-    async def fault(request: Request, error: Exception) -> JsonReply:
-        # the server's fault, never the client's; the trace is in the log
-        return reply(
-            request.url.path, HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "the service failed; its log says why"
-        )
+    async def unknown(request: Request, error: Exception) -> JsonReply:
+        return fault(request.url.path)

@@ -6,10 +6,11 @@ number may be none. Neither is an error of the service's, and a reply that is to
 
 from __future__ import annotations
 
+import json
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BeforeValidator
 
 
@@ -27,15 +28,36 @@ Text = Annotated[str, BeforeValidator(printable)]
 """A reply's field whose value may come from the names of files."""
 
 
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def as_json(value: Any) -> str:
+    r"""JSON in which what JSON cannot hold is escaped, or null where it is no number.
+
+    Example:
+        >>> as_json({"a": [1.5, float("nan"), "\ud800"]})
+        '{"a":[1.5,null,"\\\\ud800"]}'
+    """
+    try:
+        text = _ENCODER.encode(value)
+        text.encode()
+    except ValueError:  # UnicodeEncodeError is one
+        return _ENCODER.encode(_plain(value))
+    return text
+
+
 class JsonReply(JSONResponse):
-    """A reply as JSON, in which what JSON cannot hold is escaped, or null where it is no number."""
+    """A reply as JSON, as `as_json` writes it."""
 
     def render(self, content: Any) -> bytes:
         """The body."""
-        try:
-            return super().render(content)
-        except ValueError:  # UnicodeEncodeError is one
-            return super().render(_plain(content))
+        return as_json(content).encode()
+
+
+class WrittenJson(Response):
+    """A reply whose JSON has been written already."""
+
+    media_type = "application/json"
 
 
 def _plain(value: Any) -> Any:

@@ -22,6 +22,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, Protocol, TypeVar
 
 from PIL import Image
+from prometheus_client import Histogram
 
 from contract import decode_memory, preprocessing
 from contract.card import Card
@@ -110,6 +111,7 @@ class Decoder:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._pool = DecodePool()
         self._thread_places, self._small_places, self._large_places = (asyncio.Semaphore(threads) for _ in range(3))
+        self._timers: dict[tuple[str, str], Histogram] = {}
         self._waiting: dict[object, float] = {}  # since when each waits for a place; in order
 
     @property
@@ -127,7 +129,7 @@ class Decoder:
             DecoderLost: the process that decoded it was killed.
         """
         start = time.perf_counter()
-        pixels = self._at_once(data, target) if len(data) <= AT_ONCE_BYTES else None
+        pixels = self.at_once(data, target)
         if pixels is None:
             (pixels,) = await _together([self._elsewhere(data, target, caller)], caller)
         tracing.record("decode", start, time.perf_counter(), bytes=len(data))
@@ -184,8 +186,10 @@ class Decoder:
 
     # --- on the event loop
 
-    def _at_once(self, data: bytes, target: Target) -> Pixels | None:
-        """An image that costs next to nothing; None for any other. Called on a thread as well."""
+    def at_once(self, data: bytes, target: Target) -> Pixels | None:
+        """An image that costs next to nothing, uint8 (H, W, 3); None for any other. Raises `ImageError`."""
+        if len(data) > AT_ONCE_BYTES:
+            return None
         pixels = self._plain(data, target)
         if pixels is not None or decode_memory.claimed(data) > SMALL_MEMORY:
             return pixels
@@ -206,7 +210,7 @@ class Decoder:
             if time.perf_counter() > caller.deadline:
                 raise OutOfTime
             try:
-                found.append(self._at_once(data, target))
+                found.append(self.at_once(data, target))
             except ImageError as error:
                 found.append(error)
         return found
@@ -231,7 +235,7 @@ class Decoder:
                     self._metrics.ended_decodes.labels(reason).inc()
             raise
         if not isinstance(result, int):
-            self._metrics.decode_seconds.labels(*target.metric_labels).observe(time.perf_counter() - start)
+            self._timer(target).observe(time.perf_counter() - start)
         return result
 
     @asynccontextmanager
@@ -252,11 +256,18 @@ class Decoder:
 
     # --- the steps
 
+    def _timer(self, target: Target) -> Histogram:
+        """What is told how long decoding for a version takes; looking it up takes a while."""
+        labels = target.metric_labels
+        if labels not in self._timers:
+            self._timers[labels] = self._metrics.decode_seconds.labels(*labels)
+        return self._timers[labels]
+
     def _plain(self, data: bytes, target: Target) -> Pixels | None:
         start = time.perf_counter()
         pixels = jpeg.plain(data, target.card.height, target.card.width)
         if pixels is not None:
-            self._metrics.decode_seconds.labels(*target.metric_labels).observe(time.perf_counter() - start)
+            self._timer(target).observe(time.perf_counter() - start)
         return pixels
 
     def _open(self, data: bytes) -> Image.Image:
@@ -264,7 +275,7 @@ class Decoder:
             return preprocessing.open_header(data, max_pixels=self._max_pixels)
 
     def _finish(self, image: Image.Image, target: Target) -> Pixels:
-        with self._counting_refusals(), self._metrics.decode_seconds.labels(*target.metric_labels).time():
+        with self._counting_refusals(), self._timer(target).time():
             return preprocessing.finish(image, target.card.height, target.card.width, target.card.resize_mode)
 
     @contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import time
 from typing import Final
 
 import numpy as np
@@ -44,12 +46,16 @@ def providers(names: str) -> list[str]:
     return list(dict.fromkeys(chosen))
 
 
+_MEASURE_SECONDS: Final = 0.02
+
+
 class Engine:
     """Runs one bundle's model.
 
     Attributes:
         bundle: the bundle.
         digest: SHA-256 of the model file and the card that were loaded.
+        seconds: that a run on one image takes, as `warm` has measured it; infinity before that.
 
     Args:
         source: the bundle.
@@ -62,7 +68,7 @@ class Engine:
     """
 
     def __init__(self, source: bundle.Bundle, threads: int = 0, on: str = "cpu") -> None:
-        self.bundle = source
+        self.bundle, self.seconds = source, math.inf
         self._run_options: onnxruntime.RunOptions | None = None  # of the run under way
         wanted = providers(on)
         try:
@@ -108,3 +114,13 @@ class Engine:
                 raise BundleError(f"{self.bundle.model} fails to run: {first_line(error)}") from None
             if answer.shape != (size, len(card.labels)) or not np.allclose(answer.sum(1), 1, atol=1e-3):
                 raise BundleError(f"{self.bundle.model} answers {answer.shape}, not one probability a label")
+        self.seconds = self._measured(np.full((1, card.height, card.width, 3), 127, np.uint8))
+
+    def _measured(self, image: Pixels) -> float:
+        """Seconds of a run, the shortest of some: a machine that is busy with other things makes any of them longer."""
+        shortest, end = math.inf, time.perf_counter() + _MEASURE_SECONDS
+        while shortest is math.inf or time.perf_counter() < end:
+            start = time.perf_counter()
+            self.run(image)
+            shortest = min(shortest, time.perf_counter() - start)
+        return shortest

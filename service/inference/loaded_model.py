@@ -6,16 +6,22 @@ import math
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from contract.bundle import Bundle
 from contract.card import Card
 from contract.preprocessing import Pixels
 from contract.repository import Fingerprint
-from service.inference.batcher import Batcher, Probabilities
+from service.inference.batcher import Batcher
 from service.inference.engine import Engine
+from service.inference.submission import Probabilities
 from service.observability.metrics import Metrics
 from service.settings import Settings
+
+_SHORT_SECONDS: Final = 0.002
+"""A run on one image that takes no longer than this is short: it is done on the event loop."""
+_TURN_SECONDS: Final = 0.02
+"""How long the event loop may stand still for a batch."""
 
 
 @dataclass
@@ -147,6 +153,13 @@ class _Watch:
                 self._unsure.inc()
 
 
+def _on_loop(engine: Engine, settings: Settings) -> int:
+    """Images that may be run at once on the event loop; 0 where a run is too long for that, or is another device's."""
+    if settings.providers != "cpu" or engine.seconds > _SHORT_SECONDS:
+        return 0
+    return max(1, int(_TURN_SECONDS / engine.seconds))
+
+
 def load(bundle: Bundle, settings: Settings, metrics: Metrics, fingerprint: Fingerprint | None = None) -> LoadedModel:
     """Load a bundle's model and warm it; this blocks.
 
@@ -172,5 +185,6 @@ def load(bundle: Bundle, settings: Settings, metrics: Metrics, fingerprint: Fing
         max_queue=settings.max_queue,
         max_queue_delay=settings.max_queue_delay,
         terminate=engine.terminate,
+        on_loop=_on_loop(engine, settings),
     )
     return LoadedModel(bundle, batcher, stats, time.perf_counter() - start, engine.digest, fingerprint)

@@ -4,35 +4,35 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, TextIO
 
+from service.observability import request_line
 from service.observability.log_writer import DirectWriter, QueuedWriter, Writer
+from service.observability.text import escaped
 
 log = logging.getLogger("kernelscope")
 
 _LEVELS: Final = {"kernelscope": logging.INFO} | dict.fromkeys(
     ("uvicorn", "fastapi", "opentelemetry", "asyncio", "concurrent", "py.warnings"), logging.WARNING
 )
-_UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
-"""What moves a terminal's cursor, ends a line for some readers, turns the direction of text, or is no text."""
 
 
-def escaped(text: str) -> str:
-    r"""The text, with escapes, as JSON has them, for characters that are not to be taken for what they are.
+class JsonLines(logging.Formatter):
+    """A line of JSON for each message and each request."""
 
-    Example:
-        >>> escaped("a\x1b[2J\u2028b")
-        'a\\u001b[2J\\u2028b'
-    """
-    return text if text.isascii() and text.isprintable() else _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-
-
-class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
+        """All lines of a record."""
+        return "\n".join(self.lines(record))
+
+    def lines(self, record: logging.LogRecord) -> list[str]:
+        """One for each request that a record stands for, else its message."""
+        requests = request_line.lines_of(record)
+        return [self._message(record)] if requests is None else list(map(request_line.as_json, requests))
+
+    def _message(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -44,28 +44,38 @@ class _JsonLines(logging.Formatter):
         return escaped(json.dumps(line, ensure_ascii=False))
 
 
-class _Text(logging.Formatter):
+class TextLines(logging.Formatter):
+    """Lines for a person at a terminal."""
+
     def format(self, record: logging.LogRecord) -> str:
-        fields = getattr(record, "fields", None)
+        """All lines of a record."""
+        return "\n".join(self.lines(record))
+
+    def lines(self, record: logging.LogRecord) -> list[str]:
+        """One for each request that a record stands for, else its message."""
+        requests = request_line.lines_of(record)
+        return [self._message(record)] if requests is None else list(map(request_line.as_text, requests))
+
+    def _message(self, record: logging.LogRecord) -> str:
         said = escaped(record.getMessage())
-        tail = f"  {fields['milliseconds']:.1f} ms  {fields['request_id']}" if fields and "request_id" in fields else ""
         trace = (
             "\n".join(map(escaped, ["", *self.formatException(record.exc_info).splitlines()]))
             if record.exc_info
             else ""
         )
-        return f"{datetime.fromtimestamp(record.created):%H:%M:%S}  {said}{tail}{trace}"
+        return f"{datetime.fromtimestamp(record.created):%H:%M:%S}  {said}{trace}"
 
 
 class _Handler(logging.Handler):
     """Writes what has been formatted, and flushes it within a bounded time as logging ends."""
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, formatter: JsonLines | TextLines) -> None:
         super().__init__()
-        self._writer = writer
+        self._writer, self._lines = writer, formatter.lines
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._writer.write(_line(self.format(record)))
+        for line in self._lines(record):
+            self._writer.write(_line(line))
 
     def close(self) -> None:
         self._writer.close()
@@ -93,7 +103,7 @@ def configure(
         threaded: whether a thread may do the writing; a process that forks has none.
     """
     as_json = is_json(log_format, stream)
-    formatter = _JsonLines() if as_json else _Text()
+    formatter = JsonLines() if as_json else TextLines()
 
     def dropped(count: int) -> bytes:
         said = f"{count} lines of the log were dropped: nobody read them in time"
@@ -104,7 +114,7 @@ def configure(
         handler = logging.StreamHandler(stream)
     else:
         target = sys.stdout.fileno() if descriptor is None else descriptor
-        handler = _Handler(QueuedWriter(target, dropped) if threaded else DirectWriter(target, dropped))
+        handler = _Handler(QueuedWriter(target, dropped) if threaded else DirectWriter(target, dropped), formatter)
     handler.setFormatter(formatter)
     for name, level in _LEVELS.items():
         logger = logging.getLogger(name)

@@ -25,6 +25,8 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
+from service.observability.request_figures import RequestFigures
+
 Families = tuple[Metric, ...]
 """What one process has counted and timed, by metric."""
 
@@ -49,21 +51,8 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
         model = ("model", "version")
-        self.requests = Counter(
-            "kernelscope_requests", "Requests answered.", ("route", "method", "code", *model), registry=registry
-        )
-        self.request_seconds = Histogram(
-            "kernelscope_request_seconds",
-            "From a request's first line to its reply's last byte.",
-            ("route", *model),
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self.in_flight = Gauge(
-            "kernelscope_requests_in_flight",
-            "Requests being answered now.",
-            registry=registry,
-        )
+        self.requests = RequestFigures(_SECONDS)
+        registry.register(self.requests)
         self.decode_seconds = Histogram(
             "kernelscope_decode_seconds",
             "Decoding and resizing one image.",

@@ -16,12 +16,16 @@ _TRACER = trace.get_tracer("kernelscope")
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
+def is_wanted() -> bool:
+    """Whether there is an endpoint that traces go to."""
+    return any(os.environ.get(name) for name in _ENDPOINTS)
+
+
 def telemetry() -> TelemetryConfig:
     """What FastAPI is to do: traces where an endpoint is set; the metrics are Prometheus', and the log is ours."""
-    wanted = any(os.environ.get(name) for name in _ENDPOINTS)
     return {
-        "tracing": wanted,
-        "auto_configure": wanted,
+        "tracing": is_wanted(),
+        "auto_configure": is_wanted(),
         "metrics": False,
         "logs": False,
         "operation_spans": False,

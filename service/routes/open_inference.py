@@ -8,6 +8,7 @@ Source: https://github.com/kserve/open-inference-protocol and Triton's protocol 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -15,20 +16,17 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from contract import bundle
-from contract.errors import BundleError, BundleNotFound
+from contract.errors import BundleError, BundleNotFound, ImageError
 from contract.version import VERSION
 from service.http import auth, body, json_limits
-from service.http.deadline import deadline, infer
+from service.http.deadline import deadline
 from service.http.json_reply import JsonReply
+from service.inference.loaded_model import LoadedModel
 from service.inference.model_state import VersionState as State
-from service.routes.open_inference_codec import HEADER, parameters, read, reply
-from service.routes.tensors import (
-    decoded,
-    json_object,
-    parsed,
-    refuse,
-    version_number,
-)
+from service.inference.submission import Probabilities
+from service.routes.inferring import answer
+from service.routes.open_inference_codec import HEADER, InferenceRequest, parameters, read, reply
+from service.routes.tensors import json_object, refuse, undecodable, version_number
 from service.routes.versioned import versioned
 from service.schemas import (
     BINARY,
@@ -45,6 +43,7 @@ from service.schemas import (
     refused,
     takes,
 )
+from service.settings import Settings
 from service.state import answering_model, app_state
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
@@ -71,6 +70,39 @@ _INFER: Final[dict[str, Any]] = {
     },
 }
 """What the OpenAPI document says of the routes that run a model."""
+
+
+class Infer:
+    """The steps of `infer`; an `Endpoint`."""
+
+    parses_at_once = False
+
+    def check(self, headers: Mapping[str, str], loaded: LoadedModel, settings: Settings) -> None:
+        """Nothing is known before the body has come."""
+
+    def read(
+        self, headers: Mapping[str, str], body: bytes, loaded: LoadedModel, settings: Settings
+    ) -> InferenceRequest:
+        """What is asked, and in which form the answer shall be."""
+        limits = json_limits.of_images(settings.max_images, loaded.card.height, loaded.card.width)
+        asked = read(body, headers.get(HEADER), loaded, limits)
+        count = len(asked.encoded) if asked.tensor is None else len(asked.tensor)
+        if count > settings.max_images:
+            refuse(f"the request has {count} images; send {settings.max_images} at most")
+        return asked
+
+    def undecodable(self, place: int, error: ImageError) -> Exception:
+        """An error that says which image it is."""
+        return undecodable(place, error)
+
+    def reply(
+        self, asked: InferenceRequest, loaded: LoadedModel, probabilities: Probabilities, settings: Settings
+    ) -> Response:
+        """Probabilities or classes, as JSON or binary."""
+        return reply(loaded, asked, probabilities)
+
+
+INFER: Final = Infer()
 
 _MICROSECONDS: Final = 1e6
 _STATES: Final[dict[State, str]] = {
@@ -159,19 +191,7 @@ async def stats(request: Request, name: str, version: str | None) -> dict[str, A
 @versioned(router.post, "/models/{name}", "/infer", **_INFER)
 async def infer_(request: Request, name: str, version: str | None) -> Response:
     """Probabilities of images; the body may be packed with gzip or deflate."""
-    state = app_state(request)
-    loaded = answering_model(request, name, version_number(version))
-    async with deadline(request, None):
-        sent = await body.body(request, state.settings.max_body, state.settings.timeout)
-        limits = json_limits.of_images(state.settings.max_images, loaded.card.height, loaded.card.width)
-        header = request.headers.get(HEADER)
-        asked = await parsed(len(sent), lambda: read(sent, header, loaded, limits))
-        async with deadline(request, asked.timeout):
-            tensor = await decoded(request, asked.encoded, loaded) if asked.tensor is None else asked.tensor
-            if len(tensor) > state.settings.max_images:
-                refuse(f"the request has {len(tensor)} images; send {state.settings.max_images} at most")
-            probabilities = await infer(request, loaded, tensor)
-    return reply(loaded, asked, probabilities)
+    return await answer(request, INFER, answering_model(request, name, version_number(version)))
 
 
 @router.get("/models", responses=refused(ProtocolError, 401))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -17,13 +18,15 @@ from contract import bundle
 from contract.preprocessing import Pixels
 from service.http.json_limits import JsonLimits
 from service.http.json_reply import JsonReply
-from service.inference.batcher import Probabilities
 from service.inference.loaded_model import LoadedModel
+from service.inference.submission import Probabilities
 from service.routes.tensors import from_base64, from_length_prefixed, json_object, pixels, refuse
 
 HEADER: Final = "inference-header-content-length"
 """The header that says how long the JSON part is, where tensors follow it as bytes."""
 _MICROSECONDS: Final = 1e6
+_MOST_KEPT: Final = 1024
+"""Bytes of a JSON part whose meaning is kept."""
 _LARGEST: Final = 2**31 - 1
 """Above any size, and any time in microseconds, that makes sense state."""
 
@@ -62,13 +65,13 @@ def read(body: bytes, header: str | None, loaded: LoadedModel, limits: JsonLimit
         ApiError: the first thing that is wrong with it.
     """
     if header is None:
-        return _from_json(json_object(body, limits), b"", loaded, binary=False)
+        return _from_json(body, b"", loaded, limits, may_be_binary=False)
     if not header.isdecimal() or not header.isascii() or len(header) > 12 or int(header) > len(body):
         refuse(f"{HEADER} is {header[:20]!r}; the body has {len(body)} bytes")
     length = int(header)
     if length == 0:
         return _from_raw(body, loaded)
-    return _from_json(json_object(body[:length], limits), body[length:], loaded, binary=True)
+    return _from_json(body[:length], body[length:], loaded, limits, may_be_binary=True)
 
 
 def _from_raw(body: bytes, loaded: LoadedModel) -> InferenceRequest:
@@ -82,7 +85,48 @@ def _from_raw(body: bytes, loaded: LoadedModel) -> InferenceRequest:
     return InferenceRequest(None, [body], **options)  # type: ignore[arg-type]
 
 
-def _from_json(asked: dict[str, Any], binary_parts: bytes, loaded: LoadedModel, *, binary: bool) -> InferenceRequest:
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a request's JSON part says, apart from the data.
+
+    Attributes:
+        is_binary: whether the data follow it.
+        others: as `InferenceRequest` has them.
+    """
+
+    datatype: Any
+    shape: tuple[int, ...]
+    is_binary: bool
+    identity: str | None
+    timeout: float | None
+    wants_binary: bool
+    classification: int
+
+
+def _from_json(
+    text: bytes, binary_parts: bytes, loaded: LoadedModel, limits: JsonLimits, *, may_be_binary: bool
+) -> InferenceRequest:
+    size, classes = len(binary_parts), len(loaded.card.labels)
+    data: Any
+    if binary_parts and len(text) <= _MOST_KEPT:
+        said, data = _kept(text, size, limits, classes), binary_parts
+    else:
+        asked = json_object(text, limits)
+        said = _said(asked, size, classes)
+        data = binary_parts if said.is_binary else asked["inputs"][0]["data"]
+    tensor, encoded = _content(said.datatype, list(said.shape), data, loaded)
+    wants_binary = may_be_binary and said.wants_binary
+    return InferenceRequest(tensor, encoded, said.identity, said.timeout, wants_binary, said.classification)
+
+
+@lru_cache(256)
+def _kept(text: bytes, size: int, limits: JsonLimits, classes: int) -> _Said:
+    """As `_said`: a client sends the same JSON part again and again, and only the tensor behind it differs."""
+    return _said(json_object(text, limits), size, classes)
+
+
+def _said(asked: dict[str, Any], size: int, classes: int) -> _Said:
+    """What a JSON part says, before `size` bytes of data, to a model of so many classes."""
     inputs = asked.get("inputs")
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         refuse(f"inputs must list one tensor, {bundle.INPUT!r}")
@@ -92,28 +136,28 @@ def _from_json(asked: dict[str, Any], binary_parts: bytes, loaded: LoadedModel, 
     shape = tensor.get("shape")
     if not isinstance(shape, list) or not all(_whole(n) and 0 < n <= _LARGEST for n in shape):
         refuse(f"shape must list whole numbers above 0, at most {_LARGEST}")
-    size = parameters(tensor).get("binary_data_size")
-    if size is not None and not (_whole(size) and size == len(binary_parts)):
-        refuse(f"binary_data_size is {str(size)[:20]}; {len(binary_parts)} bytes follow the JSON part")
-    if size is None and binary_parts:
-        refuse(f"{len(binary_parts)} bytes follow the JSON part, and no input's binary_data_size names them")
-    if size is None and "data" not in tensor:
+    said_size = parameters(tensor).get("binary_data_size")
+    if said_size is not None and not (_whole(said_size) and said_size == size):
+        refuse(f"binary_data_size is {str(said_size)[:20]}; {size} bytes follow the JSON part")
+    if said_size is None and size:
+        refuse(f"{size} bytes follow the JSON part, and no input's binary_data_size names them")
+    if said_size is None and "data" not in tensor:
         refuse("the input has neither data nor binary_data_size")
-    data = binary_parts if size is not None else tensor["data"]
-    tensor_pixels, encoded = _content(tensor.get("datatype"), shape, data, loaded)
-    wants_binary, classification = _outputs(asked, loaded)
+    wants_binary, classification = _outputs(asked, classes)
     microseconds = parameters(asked).get("timeout")
     if microseconds is not None and not (_whole(microseconds) and microseconds <= _LARGEST):
         refuse(f"timeout must be a whole number of microseconds, at most {_LARGEST}")
     identity = asked.get("id")
     if identity is not None and not (isinstance(identity, str) and identity.isprintable()):
         refuse("id must be a string that can be printed")
-    return InferenceRequest(
-        tensor_pixels,
-        encoded,
+    seconds = microseconds / _MICROSECONDS if microseconds else None
+    return _Said(
+        tensor.get("datatype"),
+        tuple(shape),
+        said_size is not None,
         identity,
-        microseconds / _MICROSECONDS if microseconds else None,
-        binary and wants_binary,
+        seconds,
+        wants_binary,
         classification,
     )
 
@@ -157,7 +201,7 @@ def _switch(holder: dict[str, Any], name: str, *, usual: bool) -> bool:
     return usual if found is None else found
 
 
-def _outputs(asked: dict[str, Any], loaded: LoadedModel) -> tuple[bool, int]:
+def _outputs(asked: dict[str, Any], classes: int) -> tuple[bool, int]:
     """Whether the answer shall be binary, and how many classes it shall name instead of giving all probabilities."""
     binary = _switch(parameters(asked), "binary_data_output", usual=False)
     outputs = asked.get("outputs")
@@ -171,32 +215,47 @@ def _outputs(asked: dict[str, Any], loaded: LoadedModel) -> tuple[bool, int]:
     count = wanted.get("classification")
     if count is not None and not (_whole(count) and count <= _LARGEST):
         refuse(f"classification must be a whole number, at most {_LARGEST}")
-    return _switch(wanted, "binary_data", usual=binary), min(count or 0, len(loaded.card.labels))
+    return _switch(wanted, "binary_data", usual=binary), min(count or 0, classes)
 
 
 def reply(loaded: LoadedModel, asked: InferenceRequest, probabilities: Probabilities) -> Response:
     """The answer, float32 (N, classes), in the form that was asked for."""
-    output: dict[str, Any] = {"name": bundle.PROBABILITIES}
+    flat: list[str] = []
     if asked.classification:
-        texts = [_classes(loaded, row, asked.classification) for row in probabilities]
-        output |= {"datatype": "BYTES", "shape": [len(texts), asked.classification]}
-        flat = [text for row in texts for text in row]
-        binary = b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in flat)
+        flat = [text for row in probabilities for text in _classes(loaded, row, asked.classification)]
+        datatype, shape = "BYTES", (len(probabilities), asked.classification)
     else:
-        output |= {"datatype": "FP32", "shape": list(probabilities.shape)}
-        binary = np.ascontiguousarray(probabilities, "<f4").tobytes()
-    head: dict[str, Any] = {"model_name": loaded.name, "model_version": str(loaded.version)}
-    if asked.identity is not None:
-        head["id"] = asked.identity
+        datatype, shape = "FP32", probabilities.shape
     if not asked.binary:
         data = flat if asked.classification else np.round(probabilities.astype(float), 8).ravel().tolist()
-        return JsonReply({**head, "outputs": [{**output, "data": data}]})
-    text = json.dumps({**head, "outputs": [{**output, "parameters": {"binary_data_size": len(binary)}}]}).encode()
+        output = {"name": bundle.PROBABILITIES, "datatype": datatype, "shape": list(shape), "data": data}
+        return JsonReply({**_head(loaded.name, loaded.version, asked.identity), "outputs": [output]})
+    if asked.classification:
+        binary = b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in flat)
+    else:
+        binary = np.ascontiguousarray(probabilities, "<f4").tobytes()
+    make = _binary_head if len(asked.identity or "") <= _MOST_KEPT else _binary_head.__wrapped__
+    text = make(loaded.name, loaded.version, asked.identity, datatype, shape, len(binary))
     return Response(
         text + binary,
         media_type="application/octet-stream",
         headers={"Inference-Header-Content-Length": str(len(text))},
     )
+
+
+@lru_cache(256)
+def _binary_head(
+    name: str, version: int, identity: str | None, datatype: str, shape: tuple[int, ...], size: int
+) -> bytes:
+    """The JSON part of a reply, before so many bytes of data; many replies have the same."""
+    parameters = {"binary_data_size": size}
+    output = {"name": bundle.PROBABILITIES, "datatype": datatype, "shape": list(shape), "parameters": parameters}
+    return json.dumps({**_head(name, version, identity), "outputs": [output]}).encode()
+
+
+def _head(name: str, version: int, identity: str | None) -> dict[str, Any]:
+    head = {"model_name": name, "model_version": str(version)}
+    return head if identity is None else {**head, "id": identity}
 
 
 def _classes(loaded: LoadedModel, row: Probabilities, count: int) -> list[str]:

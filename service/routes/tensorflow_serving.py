@@ -5,19 +5,24 @@ Source: https://www.tensorflow.org/tfx/serving/api_rest. Errors are `{"error": "
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
+from fastapi.responses import Response
 
 from contract import bundle
+from contract.errors import ImageError
 from contract.preprocessing import Pixels
-from service.http import body, json_limits
-from service.http.deadline import deadline, infer
+from service.http import json_limits
 from service.http.errors import ApiError
 from service.http.json_reply import JsonReply
 from service.inference.loaded_model import LoadedModel
-from service.routes.tensors import decoded, from_base64, json_object, parsed, pixels, refuse, version_number
+from service.inference.submission import Probabilities
+from service.routes.inferring import answer
+from service.routes.tensors import from_base64, json_object, pixels, refuse, undecodable, version_number
 from service.routes.versioned import versioned
 from service.schemas import (
     PROTOCOL_ASKING,
@@ -33,6 +38,7 @@ from service.schemas import (
     refused,
     takes,
 )
+from service.settings import Settings
 from service.state import answering_model, app_state
 
 router = APIRouter(prefix="/v1", tags=["tensorflow serving"])
@@ -45,19 +51,48 @@ _PREDICT: Final[dict[str, Any]] = {
 _STATES: Final = {"ready": "AVAILABLE", "refused": "END", "available": "END"}
 
 
+@dataclass(frozen=True, slots=True)
+class AskedInstances:
+    """Images, and whether the answer goes by rows; an `Asked`."""
+
+    row_wise: bool
+    encoded: list[bytes]
+    tensor: Pixels | None
+    timeout: None = None
+
+
+class Predict:
+    """The steps of `predict`; an `Endpoint`."""
+
+    parses_at_once = False
+
+    def check(self, headers: Mapping[str, str], loaded: LoadedModel, settings: Settings) -> None:
+        """Nothing is known before the body has come."""
+
+    def read(self, headers: Mapping[str, str], body: bytes, loaded: LoadedModel, settings: Settings) -> AskedInstances:
+        """What is asked."""
+        return AskedInstances(*read_images(body, loaded, settings.max_images))
+
+    def undecodable(self, place: int, error: ImageError) -> Exception:
+        """An error that says which image it is."""
+        return undecodable(place, error)
+
+    def reply(
+        self, asked: AskedInstances, loaded: LoadedModel, probabilities: Probabilities, settings: Settings
+    ) -> JsonReply:
+        """Probabilities, to eight digits."""
+        values = probabilities.astype(float).round(8).tolist()
+        return JsonReply({"predictions" if asked.row_wise else "outputs": values})
+
+
+PREDICT: Final = Predict()
+
+
 # before the routes whose {name} would take in :predict, so that what another method is told is this route's
 @versioned(router.post, "/models/{name}", ":predict", **_PREDICT)
-async def predict(request: Request, name: str, version: str | None) -> JsonReply:
+async def predict(request: Request, name: str, version: str | None) -> Response:
     """Probabilities of `instances`, one a row, or of `inputs`: pixels, or `{"b64": "..."}` for an encoded image."""
-    state = app_state(request)
-    loaded = answering_model(request, name, version_number(version))
-    async with deadline(request, None):
-        text = await body.body(request, state.settings.max_body, state.settings.timeout)
-        most = state.settings.max_images
-        row_wise, encoded, images = await parsed(len(text), lambda: read_images(text, loaded, most))
-        tensor = await decoded(request, encoded, loaded) if images is None else images
-        probabilities = (await infer(request, loaded, tensor)).astype(float).round(8).tolist()
-    return JsonReply({"predictions" if row_wise else "outputs": probabilities})
+    return await answer(request, PREDICT, answering_model(request, name, version_number(version)))
 
 
 @router.get("/models", responses=refused(ProtocolError, 401))

@@ -56,7 +56,7 @@ def json_object(text: bytes, limits: JsonLimits) -> dict[str, Any]:
     """A JSON object; NaN, infinities, nesting without end and half of a surrogate pair are no JSON."""
     json_limits.check(text, limits)
     try:
-        found = json.loads(text, parse_constant=_no_constants)
+        found = _JSON.decode(text.decode(json.detect_encoding(text), "surrogatepass"))
         if _SURROGATE.search(text):
             json.dumps(found, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -66,6 +66,10 @@ def json_object(text: bytes, limits: JsonLimits) -> dict[str, Any]:
     if not isinstance(found, dict):
         refuse("the request must be a JSON object")
     return found
+
+
+_JSON: Final = json.JSONDecoder(parse_constant=_no_constants)
+"""`json.loads` would make one for each text."""
 
 
 async def parsed(size: int, parse: Callable[[], _Value]) -> _Value:
@@ -144,6 +148,11 @@ def from_length_prefixed(data: bytes) -> list[bytes]:
     return found
 
 
+def undecodable(place: int, error: ImageError) -> ApiError:
+    """The refusal of a request whose image at a place cannot be read."""
+    return ApiError(error.status, "invalid_request", f"image {place}: {error}")
+
+
 async def decoded(request: Request, encoded: list[bytes], loaded: LoadedModel) -> Pixels:
     """Encoded images as a model's input, uint8 (N, H, W, 3); one that cannot be read refuses the request."""
     state = app_state(request)
@@ -152,5 +161,5 @@ async def decoded(request: Request, encoded: list[bytes], loaded: LoadedModel) -
     results = await state.decoder.several(encoded, loaded, context_of(request.scope))
     for place, result in enumerate(results):
         if isinstance(result, ImageError):
-            refuse(f"image {place}: {result}", result.status)
+            raise undecodable(place, result)
     return np.stack([result for result in results if isinstance(result, np.ndarray)])

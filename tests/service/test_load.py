@@ -113,9 +113,16 @@ def test_the_drain_timeout_ends_what_takes_too_long(serve: Callable[..., Server]
     slow_bundle(tmp_path, seconds=2)
     server = serve("--models", str(tmp_path), "--max-batch-size", "1", "--drain-timeout", "1")
     with ThreadPoolExecutor(8) as pool:
-        for _ in range(8):
-            pool.submit(httpx.post, server.url + "/predict", content=image("red"), timeout=60)
+        asked = [pool.submit(httpx.post, server.url + "/predict", content=image("red"), timeout=60) for _ in range(8)]
         until(server, DEPTH, 7)
         start = time.perf_counter()
-        server.end()
+        assert server.end() == 0
         assert time.perf_counter() - start < 15
+    replies = [one.result() for one in asked]
+    ended = [reply for reply in replies if reply.status_code == 503]
+    assert len(ended) >= 5
+    assert {reply.json()["error"]["code"] for reply in ended} == {"shutting_down"}
+    assert {reply.headers["connection"] for reply in ended} == {"close"}
+    lines = {line.get("request_id"): line for line in server.log()}
+    assert [lines[reply.headers["x-request-id"]]["status"] for reply in replies] == [r.status_code for r in replies]
+    assert not [line for line in server.lines if "Traceback" in line]

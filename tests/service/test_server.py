@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import uvicorn
 
 from service import sockets
 from service.app import create_app, create_state
+from service.http.access_log import Recorder
 from service.http.connection import Connection
 from service.server import KernelscopeServer
 from service.settings import Settings, settled
@@ -84,7 +86,8 @@ def test_who_comes_in_last_is_told_to_leave_too(colours: Path) -> None:
     async def run(opened: socket.socket) -> bytes:
         link = WorkerLink()
         state = create_state(settings, link)
-        config = uvicorn.Config(create_app(state), http=Connection, log_config=None)
+        protocol = partial(Connection, recorder=Recorder(state.metrics, log_requests=False))
+        config = uvicorn.Config(create_app(state), http=protocol, log_config=None)  # type: ignore[arg-type]
         config.load()
         server = KernelscopeServer(config, state, opened, link, None)
         server.lifespan = config.lifespan_class(config)

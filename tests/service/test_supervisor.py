@@ -17,6 +17,7 @@ import pytest
 from tests.support.group import Connected, is_alive, reach, workers
 from tests.support.images import image
 from tests.support.models import ADMIN, ROTATED, colour_bundle, publish, slow_bundle
+from tests.support.raw import connect
 from tests.support.server import ROOT, Server, command, figures
 from tests.support.waiting import eventually
 
@@ -162,6 +163,25 @@ def test_what_one_cannot_start_with_is_said_once(tmp_path: Path, model: bytes | 
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("kernelscope serve:")]
     assert says in line
     assert "Traceback" not in done.stderr
+
+
+def open_sockets(pid: int) -> int:
+    return sum(os.readlink(link).startswith("socket:") for link in Path(f"/proc/{pid}/fd").glob("*"))
+
+
+def test_a_burst_of_connections_is_shared_evenly(group: Server) -> None:
+    pids = workers(group)
+    before = {pid: open_sockets(pid) for pid in pids}
+    with ExitStack() as stack:
+        for _ in range(64):
+            stack.enter_context(connect(group))
+
+        def taken() -> list[int]:
+            counts = [open_sockets(pid) - before[pid] for pid in pids]
+            return counts if sum(counts) == 64 else []
+
+        counts = eventually(taken)
+    assert max(counts) - min(counts) <= 8
 
 
 def test_connections_are_shared_evenly(group: Server) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import socket
 import urllib.error
 import urllib.request
@@ -12,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from service.http.connection import HEADERS_TOO_LARGE, MAX_HEAD
 from service.http.lingering import LINGER_BYTES, LINGER_SECONDS
 from tests.support.images import image
 from tests.support.models import slow_bundle
@@ -28,12 +28,6 @@ CHUNKED = head("POST", "/predict", "Transfer-Encoding: chunked")
 def hasty(serve: Callable[..., Server], colours: Path) -> Server:
     """A server that waits for nobody for long."""
     return serve("--models", str(colours), "--timeout", "0.5", "--max-body", "300000")
-
-
-def test_the_refusal_is_as_long_as_it_says() -> None:
-    said, _, body = HEADERS_TOO_LARGE.partition(b"\r\n\r\n")
-    assert f"content-length: {len(body)}".encode() in said
-    assert f"{MAX_HEAD:,}".encode() in body
 
 
 @pytest.mark.parametrize("more", [b"X-Long: " + b"x" * 300_000, b"X-Many: y\r\n" * 30_000])
@@ -299,3 +293,55 @@ def test_a_unix_socket_is_listened_on(unix: Path) -> None:
     connection.request("POST", "/predict", image("red"))
     assert json.load(connection.getresponse())["label"] == "red"
     connection.close()
+
+
+# --- what is said at the connection
+
+BROKEN = b"this is not HTTP\r\n\r\n"
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict?top_k=1"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_came_before_a_broken_request_is_answered(server: Server, path: str, count: int) -> None:
+    data = image("green")
+    valid = head("POST", path, f"Content-Length: {len(data)}") + data
+    with connect(server) as connection:
+        connection.sendall(valid * count + BROKEN + b"x" * 1000)
+        replies = rest(connection)
+    assert re.findall(rb"HTTP/1.1 (\d+)", replies) == [b"200"] * count + [b"400"]
+    assert replies.count(b'"label":"green","index"') >= count
+
+
+def test_a_broken_body_does_not_take_the_reply_to_an_earlier_request(server: Server) -> None:
+    data = image("green")
+    valid = head("POST", "/predict?top_k=1", f"Content-Length: {len(data)}") + data
+    with connect(server) as connection:
+        connection.sendall(valid * 2 + head("POST", "/predict", "Transfer-Encoding: chunked") + b"zz\r\n")
+        assert re.findall(rb"HTTP/1.1 (\d+)", rest(connection)) == [b"200", b"200", b"400"]
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "path"),
+    [
+        (BROKEN, 400, "-"),
+        (head("GET", "/health/live", "X-Request-ID: mine", "X-Long: " + "x" * 100_000)[:-4], 431, "/health/live"),
+        (b"GET /slow HTTP/1.1\r\nX-Request-ID: mine\r\nHost: x\r\n", 408, "/slow"),
+        (head("POST", "/predict", "X-Request-ID: mine", "Transfer-Encoding: chunked") + b"zz\r\n", 400, "/predict"),
+    ],
+    ids=["broken", "long", "slow", "broken chunk"],
+)
+def test_replies_made_at_the_connection_have_an_id_a_line_and_figures(
+    serve: Callable[..., Server], colours: Path, said: bytes, status: int, path: str
+) -> None:
+    server = serve("--models", str(colours), "--timeout", "0.5")
+    with connect(server) as connection:
+        connection.sendall(said)
+        reply = rest(connection)
+    assert reply.startswith(b"HTTP/1.1 %d " % status)
+    (identity,) = re.findall(rb"x-request-id: (\S+)", reply)
+    assert identity == b"mine" or b"mine" not in said
+    counted = {name: value for name, value in figures(server).items() if "'code', '" + str(status) in name}
+    assert list(counted.values()) == [1]
+    assert server.end() == 0
+    (line,) = [line for line in server.log() if line.get("request_id") == identity.decode()]
+    assert (line["status"], line["path"], line["client"]) == (status, path, "127.0.0.1")

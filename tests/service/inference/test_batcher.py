@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from contract.preprocessing import Pixels
-from service.inference.batcher import Batcher, Overloaded, Probabilities
+from service.inference.batcher import Batcher, Overloaded
+from service.inference.submission import Probabilities
 
 
 class Model:

@@ -15,8 +15,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from service.observability.log_setup import escaped
 from service.observability.log_writer import DirectWriter, QueuedWriter
+from service.observability.text import escaped
 from tests.support.images import image
 from tests.support.raw import connect, rest
 from tests.support.server import ROOT, Server, command, figures

@@ -1,0 +1,297 @@
+"""The fast path: a small request for a model with short runs is answered by its connection, without FastAPI or a task.
+
+What it does is what the route does, for both follow the same `Endpoint`. It takes only what it can answer without
+waiting for anything but the model: whatever else shows itself on the way, the request goes to the route as if nothing
+had been done. docs/performance.md says what this is worth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final, Protocol
+
+from starlette.responses import Response
+
+from contract.errors import ImageError
+from contract.preprocessing import Pixels
+from service.http import errors
+from service.http.access_log import CLIENT_GONE, Recorder, identify
+from service.http.auth import Gate
+from service.http.context import RequestContext
+from service.http.endpoint import Accounts, Asked, Endpoint, deadline_exceeded
+from service.http.wire import written
+from service.inference.batcher import Overloaded
+from service.inference.decoder import Decoder
+from service.inference.loaded_model import LoadedModel
+from service.inference.registry import Registry
+from service.inference.submission import OutOfTime, Probabilities, Submission
+from service.settings import Settings
+
+log = logging.getLogger("kernelscope")
+
+MOST_BYTES: Final = 32 * 1024
+"""Of a body: so much is parsed on the event loop in less than a millisecond."""
+_LONGEST_URL: Final = 256
+_PARAMETERS: Final = {"{name}": rb"(?P<name>[A-Za-z0-9._-]+)", "{version}": rb"(?P<version>[0-9]{1,9})"}
+"""What stands in a path without being escaped; all else is FastAPI's to look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path that is answered on the fast path.
+
+    Attributes:
+        template: the path, with {name} and {version} for parameters.
+        endpoint: its steps.
+    """
+
+    template: str
+    endpoint: Endpoint
+
+    def pattern(self) -> re.Pattern[bytes]:
+        """What matches its paths."""
+        parts = re.split(r"(\{name\}|\{version\})", self.template)
+        return re.compile(b"".join(_PARAMETERS.get(part) or re.escape(part.encode()) for part in parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A request's path, understood.
+
+    Attributes:
+        route: what it is to.
+        name, version: of the model that is asked; the default one, the newest where None.
+    """
+
+    route: Route
+    name: str | None
+    version: int | None
+
+
+@dataclass(slots=True)
+class Arriving:
+    """A request for the fast path, of which the body comes.
+
+    Attributes:
+        match: its path.
+        headers: with names in lower case.
+        context: what is known of it.
+        body: what has come.
+        patience: when the rest is not waited for any more, and FastAPI's route waits; None where all has come at once.
+    """
+
+    match: Match
+    headers: list[tuple[bytes, bytes]]
+    context: RequestContext
+    body: list[bytes] = field(default_factory=list)
+    patience: asyncio.TimerHandle | None = None
+
+
+class Connection(Protocol):
+    """What a call needs of its connection."""
+
+    client: Any
+
+    def send_reply(self, reply: bytes, *, close: bool) -> None:
+        """Send a whole reply, and close where that is said."""
+
+    def default_headers(self) -> Iterable[tuple[bytes, bytes]]:
+        """The headers of every reply."""
+
+
+class FastPath:
+    """Answers what can be answered without waiting for anything but the model.
+
+    Args:
+        routes: what it answers.
+        registry: of the models.
+        decoder: of small images.
+        recorder: told of each request.
+        gate: lets requests in by their keys.
+        accounts: told of each answer.
+        settings: with the limits.
+    """
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        registry: Registry,
+        decoder: Decoder,
+        recorder: Recorder,
+        gate: Gate,
+        accounts: Accounts,
+        settings: Settings,
+    ) -> None:
+        self._patterns = [(route, route.pattern()) for route in routes]
+        self._registry, self._decoder, self._gate, self.settings = registry, decoder, gate, settings
+        self.recorder, self.accounts = recorder, accounts
+        self._look_up = lru_cache(256)(self._match)
+
+    def match(self, url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> Match | None:
+        """A POST's path, where the request may be one for the fast path.
+
+        Args:
+            url: the request's target.
+            headers: with names in lower case.
+        """
+        found = self._look_up(url) if len(url) <= _LONGEST_URL else None
+        if found is None:
+            return None
+        length = b""
+        for name, value in headers:
+            if name == b"content-length":
+                length = value
+            elif name in {b"content-encoding", b"transfer-encoding"}:
+                return None
+        if not length.isdigit() or int(length) > min(MOST_BYTES, self.settings.max_body):
+            return None
+        return found
+
+    def answer(self, call: FastCall) -> bool:
+        """Begin to answer a call; False where the route has to, and nothing has been done."""
+        refused = self._gate.check(call.path, call.headers, call.context)
+        if refused:
+            call.finish(refused)
+            return True
+        try:
+            loaded = self._registry.choose(call.match.name, call.match.version)
+            if not loaded.batcher.runs_on_loop:
+                return False
+            call.context.metric_labels = loaded.metric_labels
+            endpoint = call.match.route.endpoint
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(call.headers)}
+            endpoint.check(headers, loaded, self.settings)
+            asked: Asked = endpoint.read(headers, call.body, loaded, self.settings)
+            images = asked.tensor if asked.tensor is not None else self._decoded(endpoint, asked, loaded)
+            if images is None:
+                return False
+            call.begin(loaded, asked, images)
+        except Exception as error:
+            if isinstance(error, Overloaded):
+                self.recorder.metrics.shed.labels("queue_full").inc()
+            reply = errors.reply_to(call.path, error)
+            if reply is None:  # a fault of ours, which the route meets as well, and reports
+                return False
+            call.finish(reply)
+        return True
+
+    def _decoded(self, endpoint: Endpoint, asked: Asked, loaded: LoadedModel) -> Pixels | None:
+        """One small image, uint8 (1, H, W, 3); None where decoding has to be waited for."""
+        if len(asked.encoded) != 1:
+            return None
+        try:
+            pixels = self._decoder.at_once(asked.encoded[0], loaded)
+        except ImageError as error:
+            raise endpoint.undecodable(0, error) from None
+        return None if pixels is None else pixels[None]
+
+    def _match(self, url: bytes) -> Match | None:
+        for route, pattern in self._patterns:
+            found = pattern.fullmatch(url)
+            if found:
+                parameters = found.groupdict()
+                name, version = parameters.get("name"), parameters.get("version")
+                return Match(route, None if name is None else name.decode(), None if version is None else int(version))
+        return None
+
+
+class FastCall:
+    """A request on the fast path. Its connection has it where it would have uvicorn's cycle of a request.
+
+    Attributes:
+        disconnected, keep_alive, message_event, response_started, response_complete, waiting_for_100_continue: as
+            uvicorn's `RequestResponseCycle` has them.
+
+    Args:
+        fast: what answers it.
+        connection: where it came from.
+        arrived: the request.
+        path: its path, as text.
+        keep_alive: whether the connection stays open.
+    """
+
+    message_event: Final = asyncio.Event()
+    """Set by uvicorn where a client leaves; nobody waits for it."""
+    __slots__ = (
+        "_asked", "_connection", "_fast", "_images", "_loaded", "_submission", "body", "context", "disconnected",
+        "headers", "keep_alive", "match", "path", "response_complete", "response_started", "waiting_for_100_continue",
+    )  # fmt: skip
+
+    def __init__(
+        self, fast: FastPath, connection: Connection, arrived: Arriving, *, path: str, keep_alive: bool
+    ) -> None:
+        self._fast, self._connection, self.path, self.keep_alive = fast, connection, path, keep_alive
+        self.match, self.headers, self.context = arrived.match, arrived.headers, arrived.context
+        self.body = arrived.body[0] if len(arrived.body) == 1 else b"".join(arrived.body)
+        self.disconnected = self.response_started = self.response_complete = self.waiting_for_100_continue = False
+        self._submission: Submission | None = None
+
+    def begin(self, loaded: LoadedModel, asked: Asked, images: Pixels) -> None:
+        """Queue the images. Raises `Overloaded`."""
+        self._loaded, self._asked, self._images = loaded, asked, images
+        self.context.deadline = self.context.arrived + self._seconds()
+        self._submission = loaded.batcher.submit_to(images, self.context.deadline, self._deliver)
+        self._fast.recorder.metrics.requests.in_flight += 1
+
+    def cancel(self) -> None:
+        """Its client has left."""
+        if self._submission and not self.response_complete:
+            self._loaded.batcher.cancel(self._submission)
+            self._fast.recorder.metrics.cancelled.inc()
+            identify(self.headers, self.context)
+            self._end(CLIENT_GONE)
+
+    def end(self) -> None:
+        """The service ends, and waits no longer."""
+        if self._submission and not self.response_complete:
+            self._loaded.batcher.cancel(self._submission)
+            self.keep_alive = False
+            self.finish(errors.shutting_down(self.path))
+
+    def finish(self, reply: Response) -> None:
+        """Send the reply."""
+        identity = identify(self.headers, self.context)
+        data = written(reply, identity, self._connection.default_headers(), close=not self.keep_alive)
+        self._end(reply.status_code)
+        self._connection.send_reply(data, close=not self.keep_alive)
+
+    def _end(self, status: int) -> None:
+        self.response_started = self.response_complete = True
+        if self._submission:
+            self._fast.recorder.metrics.requests.in_flight -= 1
+        self._fast.recorder.record(
+            self.context,
+            status,
+            method="POST",
+            path=self.path,
+            client=self._connection.client,
+            route=self.match.route.template,
+        )
+
+    def _seconds(self) -> float:
+        """How long it may take."""
+        usual, wanted = self._fast.settings.timeout, self._asked.timeout
+        return usual if wanted is None else min(usual, wanted)
+
+    def _deliver(self, answer: Probabilities | Exception) -> None:
+        self.finish(self._reply(answer))
+
+    def _reply(self, answer: Probabilities | Exception) -> Response:
+        if isinstance(answer, OutOfTime):
+            self._fast.recorder.metrics.shed.labels("deadline").inc()
+            return errors.reply_to(self.path, deadline_exceeded(self._seconds())) or errors.fault(self.path)
+        try:
+            if isinstance(answer, Exception):
+                raise answer
+            if self._fast.accounts.feedback or self.context.key:
+                identify(self.headers, self.context)  # by which its client may dispute the answer
+                self._fast.accounts.add(self.context, self._loaded, self._images, answer)
+            return self.match.route.endpoint.reply(self._asked, self._loaded, answer, self._fast.settings)
+        except Exception:  # a fault of ours: its client is told so, and those it was joined with have their answers
+            log.exception("%s failed", self.path)
+            return errors.fault(self.path)

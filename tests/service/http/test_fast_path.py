@@ -1,0 +1,123 @@
+"""The fast path and FastAPI's route: whatever is asked, the replies are the same bytes, apart from ids and times.
+
+A body that comes in chunks is never the fast path's, and means the same as one that comes whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from service.app import create_state
+from service.http.access_log import Recorder
+from service.http.auth import Gate
+from service.http.context import RequestContext
+from service.http.endpoint import Accounts
+from service.http.fast_path import Arriving, FastCall, FastPath
+from service.routes.fast import ROUTES
+from service.settings import load
+from service.worker_link import WorkerLink
+from tests.support.hot_calls import CALLS, Call
+from tests.support.raw import connect, head, rest
+from tests.support.server import Server, figures
+
+
+def whole(call: Call, *lines: str) -> bytes:
+    return head("POST", call.path, *call.headers, *lines, f"Content-Length: {len(call.body)}") + call.body
+
+
+def chunked(call: Call, *lines: str) -> bytes:
+    chunks = b"%x\r\n%b\r\n" % (len(call.body), call.body) if call.body else b""
+    return head("POST", call.path, *call.headers, *lines, "Transfer-Encoding: chunked") + chunks + b"0\r\n\r\n"
+
+
+def said(server: Server, request: bytes) -> bytes:
+    """The reply, without what differs from one request to the next."""
+    with connect(server) as connection:
+        connection.sendall(request)
+        return re.sub(rb"(?m)^(date|x-request-id): .*\r\n", b"", rest(connection))
+
+
+def identity(call: Call, number: int) -> str:
+    return f"{call.name.replace(' ', '-')}:{number}"
+
+
+@pytest.mark.parametrize("call", CALLS, ids=[call.name for call in CALLS])
+def test_both_ways_say_the_same(server: Server, call: Call) -> None:
+    fast = said(server, whole(call, "Connection: close"))
+    assert fast == said(server, chunked(call, "Connection: close"))
+    assert fast.startswith(f"HTTP/1.1 {call.status} ".encode())
+
+
+def test_both_ways_are_recorded_alike(serve: Callable[..., Server], colours: Path) -> None:
+    server = serve("--models", str(colours), "--max-images", "8")
+    for call in CALLS:
+        for number, request in enumerate((whole, chunked)):
+            said(server, request(call, "Connection: close", f"X-Request-ID: {identity(call, number)}"))
+    counted = figures(server)
+    assert server.end() == 0
+    lines = {line["request_id"]: line for line in server.log() if "request_id" in line}
+    varies = {"time", "milliseconds", "request_id"}
+    for call in CALLS:
+        one, other = ({k: v for k, v in lines[identity(call, n)].items() if k not in varies} for n in (0, 1))
+        assert one == other
+        assert one["status"] == call.status
+    requests = [value for name, value in counted.items() if name.startswith("kernelscope_requests_total")]
+    assert sum(requests) == 2 * len(CALLS)
+    assert all(value % 2 == 0 for value in requests)
+    assert counted["kernelscope_requests_in_flight[]"] == 1
+    for name in ("refused_images", "request_seconds_count", "shed_requests"):
+        assert all(value % 2 == 0 for full, value in counted.items() if full.startswith(f"kernelscope_{name}"))
+
+
+class Client:
+    """Stands for a connection: keeps the reply."""
+
+    client = ("127.0.0.1", 1)
+
+    def __init__(self) -> None:
+        self.sent, self.has_reply = b"", asyncio.Event()
+
+    def send_reply(self, reply: bytes, *, close: bool) -> None:
+        self.sent += reply
+        self.has_reply.set()
+
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        return []
+
+
+def test_the_fast_path_takes_what_it_is_for_and_leaves_the_rest(colours: Path) -> None:
+    """Else the tests above compare the route with itself."""
+    settings = load(models=colours, max_images=8, workers=1, threads=1, image_memory=2**28)
+    state = create_state(settings, WorkerLink())
+    recorder = Recorder(state.metrics, log_requests=False)
+    gate, accounts = Gate(state.keys, state.metrics), Accounts(state.metrics, None)
+    fast = FastPath(ROUTES, state.registry, state.decoder, recorder, gate, accounts, settings)
+
+    async def is_taken(call: Call) -> bool:
+        lines = [line.split(": ") for line in (*call.headers, f"Content-Length: {len(call.body)}")]
+        headers = [(name.lower().encode(), value.encode()) for name, value in lines]
+        match, client = fast.match(call.path.encode(), headers), Client()
+        if match is None:
+            return False
+        taken = FastCall(
+            fast, client, Arriving(match, headers, RequestContext(), [call.body]), path=call.path, keep_alive=True
+        )
+        if not fast.answer(taken):
+            return False
+        await client.has_reply.wait()
+        return client.sent.startswith(b"HTTP/1.1 %d " % call.status)
+
+    async def work() -> dict[str, bool]:
+        await state.group.start()
+        return {call.name: await is_taken(call) for call in CALLS}
+
+    try:
+        assert asyncio.run(work()) == {call.name: call.is_fast for call in CALLS}
+    finally:
+        state.decoder.close()
+        state.registry.close()
