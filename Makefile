@@ -57,17 +57,22 @@ format: $(BIN)/.test ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 requirements: ## pin requirements/*.in anew, with hashes (needs uv)
-	cd requirements && for name in test serve train classify client build bench audit docs; do \
-		constraint=$$(case $$name in test|bench|audit) ;; *) echo "-c test.txt";; esac); \
+	cd requirements && for name in test serve train classify client build audit docs $(PEERS:%=peers/%); do \
+		constraint=$$(case $$name in test|audit|peers/*) ;; *) echo "-c test.txt";; esac); \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 			--upgrade $$constraint $$name.in -o $$name.txt || exit 1; done; \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 			--upgrade -c test.txt train.in train-gpu.in -o train-gpu.txt
 
-bench-serving: $(BIN)/.test ## measure the server beside others (needs wrk; installs them in .venv-bench)
-	[ -x .venv-bench/bin/bentoml ] || { $(PYTHON) -m venv .venv-bench \
-		&& .venv-bench/bin/pip install --quiet --require-hashes -r requirements/bench.txt; }
-	$(BIN)/python benchmarks/serving.py --peers .venv-bench/bin $(ARGS)
+PEERS := fastapi litserve triton bentoml ray
+
+.venv-bench/%/.ready: requirements/peers/%.txt
+	[ -x $(@D)/bin/python ] || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+bench-serving: $(BIN)/.test $(PEERS:%=.venv-bench/%/.ready) ## measure the server beside others, like for like (needs wrk)
+	$(BIN)/python -m benchmarks.serving $(ARGS)
 
 bench-limits: $(BIN)/.test ## measure start, idling, memory and overload (needs wrk; make bench-limits ARGS='--only start')
 	$(BIN)/python benchmarks/limits.py $(ARGS)

@@ -1,13 +1,14 @@
-"""`make bench-serving`: this server beside others, on the same model and image, with the same load generator.
+"""`make bench-serving`: this server beside others, like for like.
 
-Each server is started in turn, and the turn is taken several times, so that a machine that slows slows all of them.
-Ratios within a turn are what counts; absolute figures are this machine's at this moment. Needs wrk (Debian: wrk).
+The same model, the same body, the same load generator on the same cores, and as many processes for everybody, each
+with one thread of onnxruntime; with `--defaults`, each server as it comes. Access logs are off for all, or on for all
+that have one (`--log-requests`). Servers are started in turn, and the turn is taken several times, so that a machine
+that slows slows all of them: ratios within a turn are what counts. Needs wrk (Debian: wrk).
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
 import io
 import json
 import os
@@ -24,92 +25,89 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
-import onnxruntime
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
-HERE = Path(__file__).resolve().parent
-PORT = 8451
-START_SECONDS = 120
-BOUNDARY = "bench"
-MANY = 64
-"""Images a request, where it is many."""
+from benchmarks.servers import FORM, PORT, ROOT, SERVERS, TENSOR, Server, Setting
+
+HERE: Final = Path(__file__).resolve().parent
+START_SECONDS: Final = 120
+BOUNDARY: Final = "d1b5a5b06f0e4bd1a7e9c5b0f4a63c11"
 
 
 @dataclass(frozen=True)
-class Server:
-    """How a server is started, and in which form it takes an image."""
+class Body:
+    """What is sent again and again."""
 
-    name: str
-    command: tuple[str, ...]
-    form: str
-
-
-def servers(peers: Path) -> list[Server]:
-    """This one and its peers; `peers` is the folder of their environment's commands."""
-    python = str(peers / "python")
-    ours = str(Path(sys.executable).with_name("kernelscope"))
-    uvicorn = ("-m", "uvicorn", "plain_fastapi:app", "--no-access-log", "--log-level", "warning", "--port", str(PORT))
-    bento = ("serve", "bentoml_app:Classifier", "--port", str(PORT))
-    return [
-        Server("kernelscope", (ours, "serve", "--port", str(PORT), "--log-requests", "false"), "raw"),
-        Server("plain FastAPI", (python, *uvicorn), "file"),
-        Server("LitServe", (python, "litserve_app.py", str(PORT)), "file"),
-        Server("BentoML", (str(peers / "bentoml"), *bento), "file"),
-        Server("Ray Serve", (python, "ray_app.py", str(PORT)), "raw"),
-    ]
+    data: bytes
+    kind: str
+    path: str
+    header: str = ""
 
 
-def body(form: str, image: bytes) -> tuple[bytes, str]:
-    """A request's body and content type."""
-    if form == "raw":
-        return image, "image/jpeg"
-    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\nContent-Type: image/jpeg'
-    return (
-        f"{head}\r\n\r\n".encode() + image + f"\r\n--{BOUNDARY}--\r\n".encode(),
-        f"multipart/form-data; boundary={BOUNDARY}",
+@dataclass(frozen=True)
+class Figures:
+    """What one load came to: requests a second, milliseconds, processor seconds a request, errors, and megabytes."""
+
+    rate: float
+    p50: float
+    p99: float
+    cpu: float
+    errors: float
+    memory: float
+
+
+def body(form: str, image: bytes, bundle: Path) -> Body:
+    """A request with one image."""
+    if form == FORM:
+        head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"'
+        part = f"{head}\r\nContent-Type: image/jpeg\r\n\r\n".encode() + image
+        kind = f"multipart/form-data; boundary={BOUNDARY}"
+        return Body(part + f"\r\n--{BOUNDARY}--\r\n".encode(), kind, "/predict")
+    card = json.loads((bundle / "card.json").read_text())
+    pixels = np.asarray(Image.open(io.BytesIO(image)).convert("RGB").resize((card["width"], card["height"])))
+    tensor = {"name": "images", "shape": [1, *pixels.shape], "datatype": "UINT8"}
+    outputs = [{"name": "probabilities", "parameters": {"binary_data": True}}]
+    inputs = [{**tensor, "parameters": {"binary_data_size": pixels.size}}]
+    text = json.dumps({"inputs": inputs, "outputs": outputs}).encode()
+    path = f"/v2/models/{bundle.parent.name}/infer"
+    return Body(
+        text + pixels.tobytes(), "application/octet-stream", path, f"Inference-Header-Content-Length: {len(text)}"
     )
 
 
-def ask(data: bytes, kind: str) -> str:
+def ask(sent: Body) -> bytes:
     """The answer to one request."""
-    request = urllib.request.Request(f"http://127.0.0.1:{PORT}/predict", data, {"Content-Type": kind})
+    headers = {"Content-Type": sent.kind, **dict([sent.header.split(": ")] if sent.header else [])}
+    request = urllib.request.Request(f"http://127.0.0.1:{PORT}{sent.path}", sent.data, headers)
     with urllib.request.urlopen(request, timeout=30) as reply:  # noqa: S310 -- our own server's address
-        return str(reply.read().decode())
+        return bytes(reply.read())
 
 
 @contextmanager
-def running(server: Server, bundle: Path, data: bytes, kind: str) -> Iterator[None]:
+def running(server: Server, setting: Setting, sent: Body) -> Iterator[subprocess.Popen[bytes]]:
     """While the server answers; raises where it does not come to that."""
-    environment = {
-        **os.environ,
-        "BENCH_BUNDLE": str(bundle),
-        "PATH": f"{Path(server.command[0]).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(HERE / "peers"),
-        "KERNELSCOPE_MODELS": str(bundle.parent.parent),
-        "BENTOML_DO_NOT_TRACK": "true",
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
-    with tempfile.TemporaryFile() as log:
+    with server.prepared(setting) as (command, variables), tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            server.command, cwd=HERE / "peers", env=environment, stdout=log, stderr=log, start_new_session=True
+            command, cwd=HERE / "peers", env=variables, stdout=log, stderr=log, start_new_session=True
         )
         try:
             end = time.monotonic() + START_SECONDS
             while True:
                 try:
-                    answer = ask(data, kind)
+                    answer = ask(sent)
                     break
                 except (urllib.error.URLError, OSError):
                     if process.poll() is not None or time.monotonic() > end:
                         log.seek(0)
-                        raise SystemExit(f"{server.name} did not start:\n{log.read().decode()[-2000:]}") from None
+                        said = log.read().decode(errors="replace")[-2000:]
+                        raise SystemExit(f"{server.name} did not start:\n{said}") from None
                     time.sleep(0.2)
-            if '"cat"' not in answer:
-                raise SystemExit(f"{server.name} answers {answer}")
-            yield
+            if b'"label"' not in answer and b'"probabilities"' not in answer:
+                raise SystemExit(f"{server.name} answers {answer[:300]!r}")
+            yield process
         finally:
             os.killpg(process.pid, signal.SIGTERM)
             try:
@@ -118,155 +116,120 @@ def running(server: Server, bundle: Path, data: bytes, kind: str) -> Iterator[No
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def load(
-    connections: int, seconds: float, data: bytes, kind: str, path: str = "/predict", header: str = ""
-) -> dict[str, float]:
-    """What wrk measures: requests, seconds, errors, percentiles in milliseconds."""
+def family(pid: int) -> list[int]:
+    """A process and all below it."""
+    found = [pid]
+    for one in found:
+        for task in Path(f"/proc/{one}/task").glob("*/children"):
+            found += map(int, task.read_text().split())
+    return found
+
+
+def cpu(pids: list[int]) -> float:
+    """Processor seconds of all."""
+    rows = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split() for pid in pids]
+    return sum(int(row[11]) + int(row[12]) for row in rows) / os.sysconf("SC_CLK_TCK")
+
+
+def megabytes(pids: list[int]) -> float:
+    """Memory of all, each shared page counted once."""
+    texts = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids]
+    return sum(int(line.split()[1]) for text in texts for line in text.splitlines() if line.startswith("Pss:")) / 1024
+
+
+def load(pid: int, sent: Body, connections: int, seconds: float) -> Figures:
+    """What wrk measures, and what the server takes meanwhile."""
+    pids = family(pid)
+    before = cpu(pids)
     with tempfile.NamedTemporaryFile() as file:
-        file.write(data)
+        file.write(sent.data)
         file.flush()
         done = subprocess.run(
             [
                 *("wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "10s"),
-                *("-s", str(HERE / "load.lua"), f"http://127.0.0.1:{PORT}{path}"),
+                *("-s", str(HERE / "load.lua"), f"http://127.0.0.1:{PORT}{sent.path}"),
             ],
-            env={**os.environ, "BENCH_BODY": file.name, "BENCH_TYPE": kind, "BENCH_HEADER": header},
+            env={**os.environ, "BENCH_BODY": file.name, "BENCH_TYPE": sent.kind, "BENCH_HEADER": sent.header},
             capture_output=True,
             text=True,
             check=True,
         )
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return figures
+    said = json.loads(done.stdout.splitlines()[-1])
+    took = cpu(pids) - before
+    count = max(1, said["requests"])
+    return Figures(count / said["seconds"], said["p50"], said["p99"], took / count, said["errors"], megabytes(pids))
 
 
-def raw(bundle: Path, batch: int, seconds: float) -> float:
-    """Images a second of onnxruntime in a loop, with its defaults."""
-    session = onnxruntime.InferenceSession(bundle / "model.onnx", providers=["CPUExecutionProvider"])
-    shape = session.get_inputs()[0].shape
-    feed = {"images": np.zeros((batch, *shape[1:]), np.uint8)}
-    session.run(["probabilities"], feed)
-    count, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
-        session.run(["probabilities"], feed)
-        count += batch
-    return count / (time.perf_counter() - start)
+Results = dict[tuple[str, str, int], list[Figures]]
 
 
-def own(bundle: Path) -> float:
-    """Milliseconds of one image in onnxruntime alone on one thread, median."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(bundle / "model.onnx", options, providers=["CPUExecutionProvider"])
-    feed = {"images": np.zeros((1, *session.get_inputs()[0].shape[1:]), np.uint8)}
-    times = []
-    for _ in range(1000):
-        begin = time.perf_counter()
-        session.run(["probabilities"], feed)
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times) * 1e3
-
-
-def batches(image: bytes) -> dict[str, tuple[bytes, str, str, str]]:
-    """Requests of 64 images, in three forms: body, content type, path, one more header."""
-    pixels = np.asarray(Image.open(io.BytesIO(image)))
-    tensor = np.broadcast_to(pixels, (MANY, *pixels.shape)).tobytes()
-    head = {
-        "inputs": [
-            {
-                "name": "images",
-                "shape": [MANY, *pixels.shape],
-                "datatype": "UINT8",
-                "parameters": {"binary_data_size": len(tensor)},
-            }
-        ],
-        "parameters": {"binary_data_output": True},
-    }
-    text = json.dumps(head).encode()
-    part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n'.encode()
-    form = b"".join([part + image + b"\r\n"] * MANY) + f"--{BOUNDARY}--\r\n".encode()
-    several = json.dumps({"images": [base64.b64encode(image).decode()] * MANY}).encode()
-    infer = "/v2/models/cifar10/infer"
-    return {
-        "tensor, V2 binary": (
-            text + tensor,
-            "application/octet-stream",
-            infer,
-            f"Inference-Header-Content-Length: {len(text)}",
-        ),
-        "JPEGs, JSON": (several, "application/json", "/predict/batch", ""),
-        "JPEGs, form": (form, f"multipart/form-data; boundary={BOUNDARY}", "/predict/batch", ""),
-    }
+def table(results: Results, form: str, connections: int) -> str:
+    """Medians over the turns, with the range of the rate; the ratio is the median of the turns' own."""
+    rows = {name: turns for (name, of, count), turns in results.items() if (of, count) == (form, connections)}
+    if not rows:
+        return ""
+    first = next(iter(rows))
+    lines = [
+        f"\n{form}, {connections} connection{'s' if connections > 1 else ''}\n",
+        f"| server | requests/s | {first} has | p50 ms | p99 ms | processor ms a request | MB in all | errors |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, turns in rows.items():
+        rates = [turn.rate for turn in turns]
+        ratio = statistics.median(ours.rate / theirs.rate for ours, theirs in zip(rows[first], turns, strict=True))
+        p50, p99, spent, memory = (
+            statistics.median(getattr(turn, key) for turn in turns) for key in ("p50", "p99", "cpu", "memory")
+        )
+        rate = f"{statistics.median(rates):.0f} ({min(rates):.0f}-{max(rates):.0f})"
+        errors = sum(turn.errors for turn in turns)
+        cells = f"{p50:.2f} | {p99:.2f} | {spent * 1e3:.2f} | {memory:.0f} | {errors:.0f}"
+        lines.append(f"| {name} | {rate} | {ratio:.2f} × | {cells} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", type=Path, required=True, help="bin folder of the peers' environment")
-    parser.add_argument("--bundle", type=Path, default=ROOT / "models" / "cifar10" / "3")
+    parser.add_argument("--bundle", type=Path, default=ROOT / "models" / "cifar10" / "2")
+    parser.add_argument("--image", type=Path, default=ROOT / "examples" / "cat.jpg")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=6)
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--connections", type=int, nargs="*", default=[1, 16, 64, 256])
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="of each server")
+    parser.add_argument("--defaults", action="store_true", help="each server's own number of processes and threads")
+    parser.add_argument("--decoder", choices=["pillow", "ours"], default="pillow", help="what peers decode with")
+    parser.add_argument("--log-requests", action="store_true")
+    parser.add_argument("--forms", nargs="*", choices=[FORM, TENSOR], default=[FORM, TENSOR])
     parser.add_argument("--only", nargs="*", help="names of servers; all by default")
     chosen = parser.parse_args()
     if not shutil.which("wrk"):
         raise SystemExit("wrk is not installed: apt-get install wrk")
-    image = (ROOT / "examples" / "cat.jpg").read_bytes()
-    results: dict[str, list[dict[int, dict[str, float]]]] = {}
-    loops: list[tuple[float, float]] = []
-    shares: dict[str, list[float]] = {}
-    above: list[float] = []
-    bundle = chosen.bundle.resolve()
+    processes = 0 if chosen.defaults else chosen.processes
+    setting = Setting(chosen.bundle.resolve(), processes, chosen.decoder, chosen.log_requests)
+    image = chosen.image.read_bytes()
+    servers = [one for one in SERVERS if not chosen.only or one.name in chosen.only]
+    for server in servers:
+        if not server.is_there():
+            print(f"{server.name} is left out: its environment has not been made", file=sys.stderr)
+    results: Results = {}
     for turn in range(chosen.rounds):
-        loops.append((raw(bundle, 1, chosen.seconds / 2), raw(bundle, 32, chosen.seconds / 2)))
-        for server in servers(chosen.peers.absolute()):
-            if chosen.only and server.name not in chosen.only:
-                continue
-            data, kind = body(server.form, image)
-            with running(server, bundle, data, kind):
-                load(64, 2, data, kind)  # warm
-                figures = {connections: load(connections, chosen.seconds, data, kind) for connections in (64, 1)}
-                if server.name == "kernelscope":
-                    above.append(figures[1]["p50"] - own(bundle))
-                    for form, request in batches(image).items():
-                        measured = load(4, chosen.seconds, *request)
-                        images = MANY * measured["requests"] / measured["seconds"]
-                        shares.setdefault(form, []).append(images / raw(bundle, MANY, chosen.seconds / 2))
-            results.setdefault(server.name, []).append(figures)
-            rate = figures[64]["requests"] / figures[64]["seconds"]
-            print(f"turn {turn + 1}: {server.name:<14}{rate:8.0f}/s  {figures}", file=sys.stderr)
-    print_table(results, loops)
-    if above:
-        low, high = min(above), max(above)
-        middle = statistics.median(above)
-        print(f"one connection, median above the model's own time: {middle:.2f} ms ({low:.2f}-{high:.2f})")
-    for form, share in shares.items():
-        low, high = min(share), max(share)
-        print(f"{MANY} images a request, {form}: {statistics.median(share):.0%} ({low:.0%}-{high:.0%}) of onnxruntime")
-
-
-def print_table(results: dict[str, list[dict[int, dict[str, float]]]], loops: list[tuple[float, float]]) -> None:
-    """Medians over the turns with their range; the ratio is the median of the turns' own ratios to the first server."""
-
-    def shown(values: list[float], digits: int = 0) -> str:
-        return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
-
-    def rates(name: str) -> list[float]:
-        return [turn[64]["requests"] / turn[64]["seconds"] for turn in results[name]]
-
-    first = next(iter(results))
-    print(f"onnxruntime alone: {shown([single for single, _ in loops])} images/s one by one, ", end="")
-    print(f"{shown([batched for _, batched in loops])} in batches of 32; medians (range) of {len(loops)} turns\n")
-    print(
-        f"| server | 64 connections, requests/s | {first} is faster by | p99 ms "
-        "| 1 connection, p50 ms | p99 ms | errors |"
-    )
-    print("|---|---|---|---|---|---|---|")
-    for name, turns in results.items():
-        ratios = [ours / theirs for ours, theirs in zip(rates(first), rates(name), strict=True)]
-        print(
-            f"| {name} | {shown(rates(name))} | {shown(ratios, 2)} | {shown([turn[64]['p99'] for turn in turns], 1)} "
-            f"| {shown([turn[1]['p50'] for turn in turns], 2)} | {shown([turn[1]['p99'] for turn in turns], 2)} "
-            f"| {sum(int(turn[c]['errors']) for turn in turns for c in turn)} |"
-        )
+        for form in chosen.forms:
+            sent = body(form, image, setting.bundle)
+            for server in servers:
+                if form not in server.forms or not server.is_there():
+                    continue
+                with running(server, setting, sent) as process:
+                    load(process.pid, sent, 16, 1)  # warm
+                    for connections in chosen.connections:
+                        figures = load(process.pid, sent, connections, chosen.seconds)
+                        results.setdefault((server.name, form, connections), []).append(figures)
+                        print(f"turn {turn + 1}: {server.name}, {form}, {connections}: {figures}", file=sys.stderr)
+    said = "as they come" if chosen.defaults else f"{processes} processes each"
+    print(f"{setting.bundle.parent.name} {setting.bundle.name}, {len(image)} bytes an image, {said}, ", end="")
+    print(f"medians of {chosen.rounds} turns of {chosen.seconds:g} s, wrk on the same {os.cpu_count()} cores")
+    for form in chosen.forms:
+        for connections in chosen.connections:
+            print(table(results, form, connections))
 
 
 if __name__ == "__main__":

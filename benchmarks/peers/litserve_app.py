@@ -1,12 +1,15 @@
-"""LitServe with its batching on."""
+"""LitServe with its batching on; BENCH_PROCESSES workers, its own number where that is 0."""
 
 from __future__ import annotations
 
+import os
 import sys
 
 import litserve
 import model
 import numpy as np
+
+PROCESSES = int(os.environ["BENCH_PROCESSES"])
 
 
 class Classifier(litserve.LitAPI):
@@ -33,4 +36,5 @@ class Classifier(litserve.LitAPI):
 
 if __name__ == "__main__":
     api = Classifier(max_batch_size=32, batch_timeout=0.002)
-    litserve.LitServer(api, accelerator="cpu").run(port=int(sys.argv[1]), generate_client_file=False)
+    options = {"workers_per_device": PROCESSES} if PROCESSES else {}
+    litserve.LitServer(api, accelerator="cpu", **options).run(port=int(sys.argv[1]), generate_client_file=False)

@@ -1,17 +1,19 @@
-"""Ray Serve with its batching on."""
+"""Ray Serve with its batching on; BENCH_PROCESSES replicas, or one."""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
 import model
 import numpy as np
 from ray import serve
+from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 
-@serve.deployment(max_ongoing_requests=256)
+@serve.deployment(max_ongoing_requests=256, num_replicas=int(os.environ["BENCH_PROCESSES"]) or 1)
 class Classifier:
     """One replica."""
 
@@ -24,7 +26,10 @@ class Classifier:
         return model.run(self.session, np.stack([model.pixels(image) for image in images]))
 
     async def __call__(self, request: Request) -> dict[str, object]:
-        return await self.classify(await request.body())
+        async with request.form() as form:
+            file = form["file"]
+            assert isinstance(file, UploadFile)
+            return await self.classify(await file.read())
 
 
 if __name__ == "__main__":
