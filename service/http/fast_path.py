@@ -156,7 +156,7 @@ class FastPath:
         """Begin to answer a call; False where the route has to, and nothing has been done."""
         refused = self._gate.check(call.path, call.headers, call.context)
         if refused:
-            call.finish(refused)
+            call.refuse(refused)
             return True
         try:
             loaded = self._registry.choose(call.match.name, call.match.version)
@@ -200,6 +200,16 @@ class FastPath:
         return None
 
 
+@dataclass(slots=True)
+class _Run:
+    """What a call waits for."""
+
+    loaded: LoadedModel
+    asked: Asked
+    images: Pixels
+    submission: Submission
+
+
 class FastCall:
     """A request on the fast path. Its connection has it where it would have uvicorn's cycle of a request.
 
@@ -218,8 +228,8 @@ class FastCall:
     message_event: Final = asyncio.Event()
     """Set by uvicorn where a client leaves; nobody waits for it."""
     __slots__ = (
-        "_asked", "_connection", "_fast", "_images", "_loaded", "_submission", "body", "context", "disconnected",
-        "headers", "keep_alive", "match", "path", "response_complete", "response_started", "waiting_for_100_continue",
+        "_connection", "_fast", "_run", "body", "context", "disconnected", "headers", "keep_alive", "match", "path",
+        "response_complete", "response_started", "waiting_for_100_continue",
     )  # fmt: skip
 
     def __init__(
@@ -229,69 +239,75 @@ class FastCall:
         self.match, self.headers, self.context = arrived.match, arrived.headers, arrived.context
         self.body = arrived.body[0] if len(arrived.body) == 1 else b"".join(arrived.body)
         self.disconnected = self.response_started = self.response_complete = self.waiting_for_100_continue = False
-        self._submission: Submission | None = None
+        self._run: _Run | None = None
 
     def begin(self, loaded: LoadedModel, asked: Asked, images: Pixels) -> None:
         """Queue the images. Raises `Overloaded`."""
-        self._loaded, self._asked, self._images = loaded, asked, images
-        self.context.deadline = self.context.arrived + self._seconds()
-        self._submission = loaded.batcher.submit_to(images, self.context.deadline, self._deliver)
+        self.context.deadline = self.context.arrived + self._seconds(asked)
+        submission = loaded.batcher.submit_to(images, self.context.deadline, self._deliver)
+        self._run = _Run(loaded, asked, images, submission)
         self._fast.recorder.metrics.requests.in_flight += 1
 
     def cancel(self) -> None:
         """Its client has left."""
-        if self._submission and not self.response_complete:
-            self._loaded.batcher.cancel(self._submission)
+        if self._run:
+            self._run.loaded.batcher.cancel(self._run.submission)
             self._fast.recorder.metrics.cancelled.inc()
             identify(self.headers, self.context)
-            self._end(CLIENT_GONE)
+            self._end(CLIENT_GONE, self.match.route.template)
 
     def end(self) -> None:
         """The service ends, and waits no longer."""
-        if self._submission and not self.response_complete:
-            self._loaded.batcher.cancel(self._submission)
+        if self._run:
+            self._run.loaded.batcher.cancel(self._run.submission)
             self.keep_alive = False
             self.finish(errors.shutting_down(self.path))
 
     def finish(self, reply: Response) -> None:
         """Send the reply."""
+        self._send(reply, self.match.route.template)
+
+    def refuse(self, reply: Response) -> None:
+        """Send the reply to a request that is not let in, and so has come to no route."""
+        self._send(reply, None)
+
+    def _send(self, reply: Response, route: str | None) -> None:
         identity = identify(self.headers, self.context)
         data = written(reply, identity, self._connection.default_headers(), close=not self.keep_alive)
-        self._end(reply.status_code)
+        self._end(reply.status_code, route)
         self._connection.send_reply(data, close=not self.keep_alive)
 
-    def _end(self, status: int) -> None:
+    def _end(self, status: int, route: str | None) -> None:
+        """Record it, and let go of what it has held: its connection may stay, and it with that."""
         self.response_started = self.response_complete = True
-        if self._submission:
+        if self._run:
             self._fast.recorder.metrics.requests.in_flight -= 1
+        self._run, self.body, self.headers = None, b"", []
         self._fast.recorder.record(
-            self.context,
-            status,
-            method="POST",
-            path=self.path,
-            client=self._connection.client,
-            route=self.match.route.template,
+            self.context, status, method="POST", path=self.path, client=self._connection.client, route=route
         )
 
-    def _seconds(self) -> float:
+    def _seconds(self, asked: Asked) -> float:
         """How long it may take."""
-        usual, wanted = self._fast.settings.timeout, self._asked.timeout
-        return usual if wanted is None else min(usual, wanted)
+        usual = self._fast.settings.timeout
+        return usual if asked.timeout is None else min(usual, asked.timeout)
 
     def _deliver(self, answer: Probabilities | Exception) -> None:
-        self.finish(self._reply(answer))
+        if self._run:
+            self.finish(self._reply(self._run, answer))
 
-    def _reply(self, answer: Probabilities | Exception) -> Response:
+    def _reply(self, run: _Run, answer: Probabilities | Exception) -> Response:
         if isinstance(answer, OutOfTime):
             self._fast.recorder.metrics.shed.labels("deadline").inc()
-            return errors.reply_to(self.path, deadline_exceeded(self._seconds())) or errors.fault(self.path)
+            late = deadline_exceeded(self._seconds(run.asked))
+            return errors.reply_to(self.path, late) or errors.fault(self.path)
         try:
             if isinstance(answer, Exception):
                 raise answer
             if self._fast.accounts.feedback or self.context.key:
                 identify(self.headers, self.context)  # by which its client may dispute the answer
-                self._fast.accounts.add(self.context, self._loaded, self._images, answer)
-            return self.match.route.endpoint.reply(self._asked, self._loaded, answer, self._fast.settings)
+                self._fast.accounts.add(self.context, run.loaded, run.images, answer)
+            return self.match.route.endpoint.reply(run.asked, run.loaded, answer, self._fast.settings)
         except Exception:  # a fault of ours: its client is told so, and those it was joined with have their answers
             log.exception("%s failed", self.path)
             return errors.fault(self.path)

@@ -74,6 +74,26 @@ def test_both_ways_are_recorded_alike(serve: Callable[..., Server], colours: Pat
         assert all(value % 2 == 0 for full, value in counted.items() if full.startswith(f"kernelscope_{name}"))
 
 
+def test_both_ways_ask_for_a_key_and_count_it(serve: Callable[..., Server], colours: Path, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text('[shop]\nkeys = ["open"]\nrequests_per_second = 0.001\nburst = 2\n')
+    server = serve("--models", str(colours), "--api-keys-file", str(keys))
+    call = CALLS[0]
+    replies = [
+        said(server, request(call, "Connection: close", *lines))
+        for lines in ((), ("X-API-Key: wrong",), ("X-API-Key: open",), ("X-API-Key: open",))
+        for request in (whole, chunked)
+    ]
+    assert [reply[9:12] for reply in replies] == [b"401"] * 4 + [b"200"] * 2 + [b"429"] * 2
+    for one, other in zip(replies[::2], replies[1::2], strict=True):
+        assert one.split(b"\r\n")[0] == other.split(b"\r\n")[0]
+    counted = figures(server)
+    assert counted["kernelscope_key_requests_total[('key', 'shop')]"] == 4
+    assert counted["kernelscope_key_images_total[('key', 'shop')]"] == 2
+    requests = {name: value for name, value in counted.items() if name.startswith("kernelscope_requests_total")}
+    assert sorted(requests.values()) == [2, 2, 4]
+
+
 class Client:
     """Stands for a connection: keeps the reply."""
 
