@@ -281,27 +281,38 @@ def _command(name: str, arguments: list[str]) -> str:
 
 
 def _check_backend() -> None:
-    """Raise `UsageError` if `KERAS_BACKEND` is unknown or not installed, or JAX lacks a platform that it must have."""
+    """Raise `UsageError` if `KERAS_BACKEND` names an unknown backend, or one that is not installed."""
     name = os.environ.get("KERAS_BACKEND", "")
     if name and name not in _BACKENDS:
         raise UsageError(f"KERAS_BACKEND is {name!r}: set it to one of {', '.join(_BACKENDS)}")
     if name and find_spec(name) is None:
         raise UsageError(f"KERAS_BACKEND is {name}, which is not installed: install it, or set another backend")
-    platforms = os.environ.get("JAX_PLATFORMS", "")
-    if name == "jax" and platforms:
-        if "cpu" not in platforms.split(","):
-            raise UsageError(f"JAX_PLATFORMS is {platforms}: add cpu, which the export is compared on: {platforms},cpu")
+    if name == "jax":
+        _check_jax(os.environ.get("JAX_PLATFORMS", ""))
+
+
+def _check_jax(platforms: str) -> None:
+    """Raise `UsageError` if JAX lacks the platform that it must have; say so if it could have had a GPU.
+
+    Args:
+        platforms: those that JAX must have, the first one to train on; empty for whatever there is.
+    """
+    if platforms and "cpu" not in platforms.split(","):
+        raise UsageError(f"JAX_PLATFORMS is {platforms}: add cpu, which the export is compared on: {platforms},cpu")
+    with _quiet():  # without a driver, JAX's plugin prints a traceback
         import jax  # only where it is the backend
 
         try:
             found = jax.default_backend()
         except RuntimeError:
-            found = "none"
-        if found in {"cpu", "none"} and platforms.split(",")[0] != "cpu":
-            raise UsageError(
-                f"JAX_PLATFORMS is {platforms}, but JAX finds no such device: for cuda, nvidia-smi must list a GPU and "
-                "a driver of 580 or newer, and jax[cuda13] must be there; leave JAX_PLATFORMS out to train on the CPU"
-            )
+            found = ""
+    if platforms and found in {"", "cpu"} and not platforms.startswith("cpu"):
+        raise UsageError(
+            f"JAX_PLATFORMS is {platforms}, but JAX finds no such device: for cuda, nvidia-smi must list a GPU and "
+            "a driver of 580 or newer, and jax[cuda13] must be there; leave JAX_PLATFORMS out to train on the CPU"
+        )
+    if not platforms and found == "cpu" and any(find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
+        print("JAX finds no GPU, though its plugin for CUDA is installed: this trains on the CPU", file=sys.stderr)
 
 
 @contextmanager
