@@ -121,6 +121,12 @@ def test_a_missing_package_is_one_line() -> None:
     assert done.stderr == "kernelscope train: keras is not installed: pip install 'kernelscope[train]'\n"
 
 
+def test_classifying_in_bulk_loads_no_server() -> None:
+    """Each of its processes would pay for that."""
+    done = without({"fastapi", "uvicorn", "pydantic", "prometheus_client"}, "import service.classify.runner")
+    assert done.returncode == 0, done.stderr
+
+
 def test_classifying_in_bulk_needs_an_extra() -> None:
     done = without(
         {"pyarrow"},

@@ -16,9 +16,8 @@ from contract.card import Card
 from contract.errors import ImageError, ImageTooLarge, UndecodableImage
 from contract.preprocessing import Pixels
 from service.inference import cheap, jpeg
-from service.inference.decode_pool import DecodePool, DecoderLost, OutOfTime
+from service.inference.decode_pool import SMALL_MEMORY, DecodePool, DecoderLost, OutOfTime
 from service.inference.decode_server import Job
-from service.inference.decoder import SMALL_MEMORY
 
 _AT_ONCE: Final = 2
 """Images in forks of one worker: while one starts, the other computes."""

@@ -19,6 +19,8 @@ from contract.preprocessing import Pixels
 from service.inference import decode_server
 from service.inference.decode_server import Job
 
+SMALL_MEMORY: Final = 24 * 2**20
+"""Bytes that decoding a small image takes at most; one that takes more is large."""
 _CHUNK: Final = 2**18
 _END_SECONDS: Final = 5.0
 """Until a decode server that does not end by itself is ended."""

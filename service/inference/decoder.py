@@ -29,7 +29,7 @@ from contract.card import Card
 from contract.errors import ImageError, ImageTooLarge
 from contract.preprocessing import Pixels
 from service.inference import cheap, jpeg
-from service.inference.decode_pool import DecodePool, DecoderLost, OutOfMemory, OutOfTime, TooSlow
+from service.inference.decode_pool import SMALL_MEMORY, DecodePool, DecoderLost, OutOfMemory, OutOfTime, TooSlow
 from service.inference.decode_server import Job
 from service.inference.memory_budget import Share
 from service.observability import tracing
@@ -40,8 +40,6 @@ AT_ONCE_PIXELS: Final = 64 * 64
 """An image of up to so many bytes and pixels is decoded on the event loop: that takes less than handing it to a
 thread. Both count: forty bytes can claim to be fifty megapixels."""
 
-SMALL_MEMORY: Final = 24 * 2**20
-"""Bytes that decoding a small image takes at most; one that takes more is large."""
 
 _SIMPLE: Final = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 """Formats of which a small image is small in every respect. A TIFF's tiles may be larger than the image."""
