@@ -241,7 +241,11 @@ def _wrap(plan: Plan, card: Card, staged: Path, pixels: Pixels, values: Array) -
 
 def _tell(console: Console, plan: Plan, batching: Batching, compared: Parity) -> None:
     found, kind = plan.image_input, plan.output.kind
-    several = {"any": "", "freed": ", its fixed batch freed", "one by one": ", run on one image at a time"}[batching]
+    several = {
+        "any": "",
+        "freed": ", its fixed batch freed",
+        "one by one": ", run on one image at a time (export it with a free batch, and several are run at once)",
+    }[batching]
     console.print(
         f"input {escape(repr(found.name))}: {found.height}x{found.width}, {plan.preparation.describe()}{several}\n"
         f"output {escape(repr(plan.output.name))}: {plan.classes} classes, as {kind}\n"
