@@ -45,11 +45,12 @@ def reply(path: str, status: int, code: str, message: str, headers: dict[str, st
 
 
 def _methods(app: FastAPI, request: Request) -> list[str]:
-    """The methods that a request's path takes, in all its routes."""
+    """The methods that a request's path takes, in all routes of the same form as the first that has it."""
     included = [getattr(route, "original_router", app.router).routes for route in app.router.routes]
     routes = [route for group in (app.router.routes, *included) for route in group if isinstance(route, Route)]
     matching = [route for route in routes if route.matches(request.scope)[0] is Match.PARTIAL]
-    return sorted({method for route in matching for method in route.methods or ()})
+    same = [route for route in matching if route.path == matching[0].path]
+    return sorted({method for route in same for method in route.methods or ()})
 
 
 def reply_to(path: str, error: Exception) -> JsonReply | None:

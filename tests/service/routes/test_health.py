@@ -159,6 +159,7 @@ def test_sigterm_finishes_what_was_begun(serve: Callable[..., Server], colours: 
 
 def test_a_path_says_all_methods_that_it_takes(server: Server) -> None:
     for path, methods in (
+        ("/v1/models/colours:predict", "POST"),  # which the route of a model's status has, too
         ("/models/colours/canary", "DELETE, PUT"),
         ("/health/live", "GET, HEAD"),
         ("/predict", "POST"),
