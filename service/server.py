@@ -39,10 +39,11 @@ _SWITCH_SECONDS: Final = 0.001
 """Until a thread that runs Python lets another; the interpreter's default is 0.005."""
 _ACCEPT_DELAY: Final = 0.001
 """Seconds between two looks at whether another process with fewer connections has taken one."""
-_ACCEPT_PATIENCE: Final = 0.05
-"""Seconds that it may take: longer than a run on its event loop, and no longer, for it may hang or be starting."""
-_IMPATIENCE: Final = 1.0
-"""Seconds that nothing is left to others once they have taken longer."""
+_ACCEPT_PATIENCE: Final = 0.1
+"""Seconds that it may take: a few runs on its event loop, where the load's own process has its core as well."""
+_LITTLE_PATIENCE: Final = 0.002
+"""Seconds that it may take for a while after it has taken longer: it may hang, or be starting."""
+_WHILE: Final = 1.0
 _MOST_ACCEPTS: Final = 16
 """Connections that are taken in one turn of the event loop, where there is room for all of them."""
 _ACCEPT_PAUSE: Final = 0.5
@@ -77,7 +78,7 @@ class KernelscopeServer(uvicorn.Server):
         self._limits = limits or ConnectionLimits()
         self._state, self._socket, self._link, self._lifeline = state, listening, link, lifeline
         self._hesitates_since: float | None = None
-        self._impatient_until = 0.0
+        self._little_patience_until = 0.0
         self._arriving = set[asyncio.Task[None]]()  # connections on their way to their protocol
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -164,14 +165,15 @@ class KernelscopeServer(uvicorn.Server):
     def _rather_hesitates(self) -> bool:
         """Whether the next connection is better left to another process."""
         now = time.monotonic()
-        if now < self._impatient_until or not self._link.has_more_connections(self._count()):
+        if not self._link.has_more_connections(self._count()):
             self._hesitates_since = None
             return False
         if self._hesitates_since is None:
             self._hesitates_since = now
-        if now - self._hesitates_since <= _ACCEPT_PATIENCE:
+        patience = _LITTLE_PATIENCE if now < self._little_patience_until else _ACCEPT_PATIENCE
+        if now - self._hesitates_since <= patience:
             return True
-        self._hesitates_since, self._impatient_until = None, now + _IMPATIENCE
+        self._hesitates_since, self._little_patience_until = None, now + _WHILE
         return False
 
     def _count(self) -> int:
