@@ -98,7 +98,7 @@ build() { # NAME [OPTION ...]
     say "$1 builds: $("${buildah[@]}" images --format '{{.Size}}' "$1"), $((SECONDS - start)) s"
 }
 
-# --- with `gpu` as its argument: `train-gpu` alone, which takes 10 GB of disk; there is no GPU to lend it ---------------
+# --- with `gpu` as its argument: `train-gpu` alone, which takes 25 GB of disk; there is no GPU to lend it ---------------
 
 if [[ ${1:-} == gpu ]]; then
     build kernelscope-train-gpu --target train-gpu
