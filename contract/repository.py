@@ -7,12 +7,13 @@ A version is published by one rename, so a reader finds it whole or not at all. 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from contract.errors import BundleError, BundleNotFound, UsageError
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,8}")
 _STAGING: Final = ".staging-"
+_REFUSED: Final = ".refused.json"
+_LARGEST_REFUSED: Final = 2**20
 _MOST_NAMED: Final = 5
 """How many ignored entries an error message names."""
 
@@ -42,6 +45,16 @@ def check_name(name: str) -> str:
             f"{name!r} cannot name a model: names are of letters, digits, '.', '-' and '_', at most 100 of them"
         )
     return name
+
+
+def is_name(name: str) -> bool:
+    """Whether `name` can name a model."""
+    return _NAME.fullmatch(name) is not None
+
+
+def is_number(name: str) -> bool:
+    """Whether `name` can be that of a version's folder."""
+    return _NUMBER.fullmatch(name) is not None
 
 
 Fingerprint = tuple[tuple[int, int, int], ...]
@@ -88,6 +101,7 @@ def scan(root: Path) -> Listing:
         numbers = _scan_model(folder, ignored)
         if numbers:
             versions_by_name[folder.name] = dict(sorted(numbers.items()))
+    ignored.update(_noted(root))
     return Listing(versions_by_name, ignored)
 
 
@@ -120,6 +134,39 @@ def _scan_model(folder: Path, ignored: dict[str, str]) -> dict[int, Fingerprint]
     if not visible:
         ignored[folder.name] = "is empty"
     return numbers
+
+
+def note_refused(root: Path, reasons: Mapping[str, str]) -> None:
+    """Say in a repository which versions were to come there and were refused; `scan` tells of them among the ignored.
+
+    Args:
+        root: the repository.
+        reasons: by `<name>/<version>`, why; all others are forgotten.
+
+    Raises:
+        OSError: the repository cannot be written.
+    """
+    if dict(reasons) == _noted(root):
+        return
+    path = root / _REFUSED
+    if not reasons:
+        path.unlink(missing_ok=True)
+        return
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps(dict(reasons), indent=2), encoding="utf-8")
+    draft.replace(path)
+
+
+def _noted(root: Path) -> dict[str, str]:
+    path = root / _REFUSED
+    try:
+        with path.open("rb") as file:
+            raw = json.loads(file.read(_LARGEST_REFUSED))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        return {_REFUSED: "cannot be read"}
+    return {str(name): str(reason) for name, reason in raw.items()} if isinstance(raw, dict) else {}
 
 
 def fingerprint(folder: Path) -> Fingerprint:
@@ -210,8 +257,8 @@ def publish(staged: Path) -> Path:
     try:
         for path in staged.rglob("*"):
             if path.is_file():
-                _sync(path)
-        _sync(staged)
+                sync(path)
+        sync(staged)
         while True:
             taken = (int(entry.name) for entry in staged.parent.iterdir() if _NUMBER.fullmatch(entry.name))
             target = staged.parent / str(max(taken, default=0) + 1)
@@ -223,13 +270,14 @@ def publish(staged: Path) -> Path:
                 if not target.exists():
                     raise
                 continue  # another process has just published this number: take the next one
-            _sync(target.parent)
+            sync(target.parent)
             return target
     except OSError as error:
         raise BundleError(f"cannot publish to {staged.parent}: {error.strerror}") from None
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk. Raises `OSError`."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

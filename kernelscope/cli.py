@@ -28,6 +28,8 @@ COMMANDS: Final = {
     "serve": _Command("service.cli", "serve models over HTTP"),
     "predict": _Command("service.cli", "classify image files, without a server"),
     "classify": _Command("service.classify.cli", "classify any number of images into a Parquet file", "[classify]"),
+    "push": _Command("service.storage.cli", "upload a model to an object store", "[classify]"),
+    "pull": _Command("service.storage.cli", "fill the models folder from an object store", "[classify]"),
     "look": _Command("service.look.cli", "show how a model decides about an image, in one HTML file"),
     "train": _Command("training.cli", "train a model on labelled images and publish it", "[train]"),
     "inspect": _Command("training.inspection", "describe labelled images and their problems", "[train]"),

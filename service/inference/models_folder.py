@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
-from contract import repository
+from contract import manifest, repository
 from contract.bundle import Bundle
 from contract.errors import BundleNotFound, KernelscopeError
 from contract.repository import Fingerprint, Listing
@@ -94,8 +94,18 @@ class ModelsFolder:
                 log.warning("%s", error)
 
     async def find(self, name: str, version: int) -> Bundle:
-        """A version's bundle. Raises `BundleError` where its card cannot be read."""
-        return await self.run(lambda: repository.find(self.root, name, version))
+        """A version's bundle, its files checked against its manifest where it has one.
+
+        Raises:
+            BundleError: its card cannot be read, or a file is damaged.
+        """
+
+        def read() -> Bundle:
+            bundle = repository.find(self.root, name, version)
+            manifest.check_if_there(bundle.folder)
+            return bundle
+
+        return await self.run(read)
 
     async def run(self, read: Callable[[], _Value], seconds: float | None = None) -> _Value:
         """What `read` returns, called on the thread; raises `Unavailable` where that takes longer than `seconds`."""

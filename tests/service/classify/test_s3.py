@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import boto3
 import pyarrow.parquet as pq
 import pytest
 
+from tests.support import object_store
 from tests.support.images import image
 from tests.support.models import colour_bundle, slow_bundle
 from tests.support.server import ROOT, command
@@ -27,22 +25,8 @@ IMAGES = 1500
 @pytest.fixture(scope="module")
 def storage() -> Iterator[dict[str, str]]:
     """The environment in which commands find the server."""
-    code = (
-        "import threading; from moto.server import ThreadedMotoServer\n"
-        "server = ThreadedMotoServer(ip_address='127.0.0.1', port=0, verbose=False); server.start()\n"
-        "print(server.get_host_and_port()[1], flush=True); threading.Event().wait()\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        port = process.stdout.readline().strip()
-        environment = {
-            "AWS_ACCESS_KEY_ID": "someone", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        }  # fmt: skip
-        client: Any = boto3.client(
-            "s3", endpoint_url=environment["AWS_ENDPOINT_URL"], region_name="us-east-1",
-            aws_access_key_id="someone", aws_secret_access_key="secret",  # noqa: S106
-        )  # fmt: skip
+    with object_store.running() as store:
+        client = store.client()
         client.create_bucket(Bucket="photos")
         encoded = {colour: image(colour) for colour in COLOURS}
         for number in range(IMAGES):
@@ -52,8 +36,7 @@ def storage() -> Iterator[dict[str, str]]:
         client.put_object(Bucket="photos", Key="pets/text.jpg", Body=b"text")
         client.put_object(Bucket="photos", Key="pets/notes.txt", Body=b"text")
         client.put_object(Bucket="photos", Key="pets-too/1-red.png", Body=encoded["red"])
-        yield environment
-        process.terminate()
+        yield store.environment
 
 
 def start(environment: dict[str, str], *words: str) -> subprocess.Popen[str]:

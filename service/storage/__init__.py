@@ -1,0 +1,1 @@
+"""`kernelscope push` and `kernelscope pull`: models in an object store, and a models folder filled from there."""
