@@ -27,7 +27,7 @@ LONG := tests/contract/network tests/contract/test_decode_memory.py tests/servic
 MONITORING := tests/deploy/test_prometheus.py
 
 test: $(BIN)/.test ## run the tests, but those that need a browser or minutes
-	$(BIN)/pytest $(addprefix --ignore=,tests/browser tests/trust $(LONG) $(MONITORING)) $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(addprefix --ignore=,tests/browser tests/trust $(LONG) $(MONITORING)) $(ARGS)
 
 test-long: $(BIN)/.test ## run those that take minutes: every recipe's network, explanations, deaths, bombs, JAX
 	$(BIN)/pytest $(LONG) $(ARGS)

@@ -41,7 +41,7 @@ def test_the_backbone_is_chosen_for_transfer_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "batch", "epochs"), [(90, 16, 12), (1440, 32, 4), (2000, 32, 4), (10_000, 32, 3), (10**6, 32, 1)]
+    ("images", "batch", "epochs"), [(90, 16, 12), (1440, 32, 5), (2000, 32, 5), (10_000, 32, 3), (10**6, 32, 1)]
 )
 def test_transfer_takes_more_epochs_of_few_images_and_fewer_of_many(images: int, batch: int, epochs: int) -> None:
     suited = recipes.TRANSFER.suited(images)
