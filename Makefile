@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE ?= $(CI)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train train-gpu test test-long test-browser screenshots test-trust-quick test-trust test-monitoring lint format requirements bench-serving bench-limits image clean audit sbom docs lint-workflows types
+.PHONY: help serve train train-gpu test test-long test-browser screenshots test-trust-quick test-trust test-monitoring test-cluster lint format requirements bench-serving bench-limits image clean audit sbom docs lint-workflows types
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/' | awk -F: '{printf "  make %-14s%s\n", $$1, $$2}'
@@ -27,13 +27,16 @@ LONG := tests/contract/network tests/contract/test_decode_memory.py tests/servic
 MONITORING := tests/deploy/test_prometheus.py
 
 test: $(BIN)/.test ## run the tests, but those that need a browser or minutes
-	$(BIN)/pytest -n 2 --dist loadfile $(addprefix --ignore=,tests/browser tests/trust $(LONG) $(MONITORING)) $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(addprefix --ignore=,tests/browser tests/cluster tests/trust $(LONG) $(MONITORING)) $(ARGS)
 
 test-long: $(BIN)/.test ## run those that take minutes: every recipe's network, explanations, deaths, bombs, JAX
 	$(BIN)/pytest $(LONG) $(ARGS)
 
 test-monitoring: $(BIN)/.test ## run those that need Prometheus (apt-get install prometheus)
 	$(BIN)/pytest $(MONITORING) $(ARGS)
+
+test-cluster: $(BIN)/.test $(BIN)/.ray ## run those that need Ray, on a cluster of two nodes on this machine
+	$(BIN)/pytest tests/cluster $(ARGS)
 
 test-browser: $(BIN)/.test ## run the tests that need Chromium (apt-get install chromium)
 	$(BIN)/pytest tests/browser $(ARGS)
@@ -62,7 +65,9 @@ requirements: ## pin requirements/*.in anew, with hashes (needs uv)
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 			--upgrade $$constraint $$name.in -o $$name.txt || exit 1; done; \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-			--upgrade -c test.txt train.in train-gpu.in -o train-gpu.txt
+			--upgrade -c test.txt train.in train-gpu.in -o train-gpu.txt && \
+		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+			--upgrade -c test.txt serve.in classify.in ray.in -o ray.txt
 
 PEERS := fastapi litserve triton bentoml ray
 
@@ -121,7 +126,7 @@ $(BIN)/python:
 		|| { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 
-$(BIN)/.serve $(BIN)/.train $(BIN)/.train-gpu $(BIN)/.test: $(BIN)/.%: requirements/%.txt requirements/build.txt pyproject.toml | $(BIN)/python
+$(BIN)/.serve $(BIN)/.train $(BIN)/.train-gpu $(BIN)/.ray $(BIN)/.test: $(BIN)/.%: requirements/%.txt requirements/build.txt pyproject.toml | $(BIN)/python
 	$(PIP) --require-hashes -r requirements/build.txt -r requirements/$*.txt
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@

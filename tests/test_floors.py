@@ -30,7 +30,7 @@ ALLOWED = {
     "service": {
         "contract", "service", "numpy", "fastapi", "starlette", "uvicorn", "httptools", "onnxruntime", "pydantic",
         "pydantic_settings", "prometheus_client", "simplejpeg", "opentelemetry", "rich", "PIL", "onnx",
-        "pyarrow", "fsspec", "python_multipart",
+        "pyarrow", "fsspec", "python_multipart", "ray",
     },
     "kernelscope": {"contract", "kernelscope", "service", "training", "rich", "httpx"},
     "training": {
@@ -134,6 +134,17 @@ def test_classifying_in_bulk_needs_an_extra() -> None:
     )
     assert done.returncode == 1
     assert done.stderr == "kernelscope classify: pyarrow is not installed: pip install 'kernelscope[classify]'\n"
+
+
+def test_classifying_on_ray_needs_another() -> None:
+    done = without(
+        {"ray"},
+        "from kernelscope import cli; "
+        "sys.exit(cli.main(['classify', 'examples/images', '--output', 'nowhere', '--ray']))",
+    )
+    assert done.returncode == 2
+    assert done.stderr == "kernelscope classify: --ray needs ray: pip install 'kernelscope[ray]'\n"
+    assert not (ROOT / "nowhere").exists()
 
 
 def test_every_module_stands_in_the_architecture() -> None:

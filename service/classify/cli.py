@@ -14,10 +14,13 @@ from contract.session import open_session
 
 if TYPE_CHECKING:
     from service.classify.job import Job
+    from service.classify.ray_runner import RayRunner
     from service.classify.runner import Runner
 
 LARGEST_PART: Final = 1024
 """Images of a part: as many are classified again, for each core, where a job is killed."""
+_CLUSTER_WORKERS: Final = 64
+"""The most actors on a Ray cluster unless it is said how many; there are no more than it has cores."""
 _LINE_SECONDS: Final = 10.0
 """Between two lines of progress where there is no terminal."""
 
@@ -25,7 +28,8 @@ _LINE_SECONDS: Final = 10.0
 def classify(arguments: list[str]) -> int:
     """Classify any number of images; returns the exit code."""
     chosen = _parser().parse_args(arguments)
-    workers = cpu.cores() if chosen.workers is None else chosen.workers
+    on_ray = chosen.ray is not None
+    workers = (_CLUSTER_WORKERS if on_ray else cpu.cores()) if chosen.workers is None else chosen.workers
     for name, least in (("top_k", 1), ("workers", 1), ("max_pixels", 1)):
         value = getattr(chosen, name)
         if value is not None and value < least:
@@ -37,7 +41,6 @@ def classify(arguments: list[str]) -> int:
 
     from service.classifier import models_folder
     from service.classify import job, sources
-    from service.classify.runner import Runner
 
     pa.set_cpu_count(1)
     root = chosen.models or models_folder()
@@ -50,7 +53,7 @@ def classify(arguments: list[str]) -> int:
     )
     source = sources.find(chosen.images)
     output = Path(chosen.output)
-    with Runner(workers) as runner:
+    with _runner(workers, chosen.ray) as runner:
         open_session(bundle, threads=1)  # it loads, or says why not, before a job is begun
         with job.opened(
             output, source, bundle, options, workers=workers, largest_part=LARGEST_PART, progress=_Listing()
@@ -59,13 +62,13 @@ def classify(arguments: list[str]) -> int:
                 opened.clean()
                 print(f"{opened.result} is whole: {opened.state.images:,} images")
                 return 0
-            _run(opened, chosen.images, bundle.folder, workers, runner)
+            _run(opened, chosen.images if chosen.ray is None else source.where, bundle.folder, workers, runner)
             opened.finish(bundle)
             _report(opened)
     return 0
 
 
-def _run(opened: Job, where: str, model: Path, workers: int, runner: Runner) -> None:
+def _run(opened: Job, where: str, model: Path, workers: int, runner: Runner | RayRunner) -> None:
     from service.classify.worker import Setup
 
     state = opened.state
@@ -78,6 +81,20 @@ def _run(opened: Job, where: str, model: Path, workers: int, runner: Runner) -> 
     )
     with _Progress(state.images, done) as progress:
         runner.run(opened, setup, pending, progress.add)
+
+
+def _runner(workers: int, ray: str | None) -> Runner | RayRunner:
+    if ray is None:
+        from service.classify.runner import Runner
+
+        return Runner(workers)
+
+    try:
+        from service.classify.ray_runner import RayRunner
+    except ModuleNotFoundError as error:
+        raise UsageError(f"--ray needs {error.name}: pip install 'kernelscope[ray]'") from None
+
+    return RayRunner(workers, ray)
 
 
 def _report(opened: Job) -> None:
@@ -173,6 +190,7 @@ def _parser() -> argparse.ArgumentParser:
   kernelscope classify photos/ --output results/
   kernelscope classify manifest.csv --output results/ --models out --model pets
   kernelscope classify s3://bucket/photos --output results/    credentials as the AWS tools take them
+  kernelscope classify s3://bucket/photos --output results/ --ray    on the nodes of a Ray cluster
 
 The same command again goes on with a job that was interrupted.""",
     )
@@ -189,6 +207,13 @@ The same command again goes on with a job that was interrupted.""",
     add("--version", type=int, metavar="N", help="which version of it (the newest)")
     add("--top-k", type=int, default=3, metavar="K", help="classes to list (3)")
     add("--workers", type=int, metavar="N", help="processes (one for each core)")
+    add(
+        "--ray",
+        nargs="?",
+        const="auto",
+        metavar="ADDRESS",
+        help="work on a Ray cluster: the one that this machine belongs to, or the one at ADDRESS",
+    )
     add(
         "--max-pixels",
         type=int,

@@ -117,6 +117,13 @@ def rows(path: Path) -> int:
         return -1
 
 
+def keep(data: bytes, path: Path) -> None:
+    """Write a part that another machine has made, whole or not at all."""
+    draft = path.with_name(f".{path.name}")
+    draft.write_bytes(data)
+    _settle(draft, path)
+
+
 def merge(parts: Iterable[Path], target: Path, columns: pa.Schema, expected: int) -> None:
     """Write all parts into one file, of which a part of the rows is held at a time.
 

@@ -66,7 +66,8 @@ def main(link: Connection) -> None:
     after each batch, `(DONE, number)` after each part, and `(FAILED, message)` where no part can be done.
     """
     try:
-        work = _Work(link.recv())
+        setup: Setup = link.recv()
+        work = Work(setup)
     except EOFError:  # there is nothing to do
         return
     except (KernelscopeError, OSError) as error:
@@ -75,7 +76,8 @@ def main(link: Connection) -> None:
     try:
         while True:
             number, path = link.recv()
-            for images in work.part(number, path):
+            items = listing.read(setup.job, number * setup.part_size, setup.part_size)
+            for images in work.part(items, path):
                 link.send((PROGRESS, images))
             link.send((DONE, number))
     except (EOFError, BrokenPipeError):  # nobody waits for it any more
@@ -88,7 +90,16 @@ def main(link: Connection) -> None:
         work.close()
 
 
-class _Work:
+class Work:
+    """What classifies parts: an engine, decoders and the source of the images, set up once.
+
+    Args:
+        setup: what it works on.
+
+    Raises:
+        KernelscopeError: the model cannot be loaded, or has changed; the source is not there.
+    """
+
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
         self._bundle = bundle.read(setup.model)
@@ -106,11 +117,10 @@ class _Work:
         self._ahead = ThreadPoolExecutor(1) if _waits(setup.where) else None
         self._columns = table.schema(self._bundle.card, {})
 
-    def part(self, number: int, path: Path) -> Iterator[int]:
-        """Classify a part into a file; yields how many images after each batch."""
+    def part(self, items: Iterator[Item], path: Path) -> Iterator[int]:
+        """Classify images into a file; yields how many after each batch."""
         rows = table.Rows(self._bundle.card, self._columns, self._setup.options.top_k)
         parent = multiprocessing.parent_process()
-        items = listing.read(self._setup.job, number * self._setup.part_size, self._setup.part_size)
         for batch, encoded in self._read(items):
             decoded = self._decoding.decode(encoded)
             pixels = [image for image in decoded if not isinstance(image, Exception)]
