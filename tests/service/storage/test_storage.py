@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -219,6 +220,21 @@ def test_two_that_pull_and_one_that_is_killed(s3: ObjectStore, address: str, sou
     assert errors == ""
     for version in (1, 2):
         manifest.check_if_there(models / "colours" / str(version))
+
+
+def test_who_pulls_waits_for_another_who_does(source: Path, tmp_path: Path) -> None:
+    store, models = Store((tmp_path / "store").as_uri()), tmp_path / "models"
+    push(repository.find(source, "colours", 1), store)
+    models.mkdir()
+    thread = threading.Thread(target=Puller(store, models, 1).round)
+    with (models / ".pull.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        thread.start()
+        thread.join(0.5)  # it takes a hundredth of that where nobody else pulls
+        assert thread.is_alive()
+        assert not (models / "colours").exists()
+    thread.join(30)
+    assert repository.models(models) == {"colours": [1]}
 
 
 def test_a_version_is_replaced_in_one_step(source: Path, tmp_path: Path) -> None:
