@@ -23,7 +23,7 @@ train-gpu: $(BIN)/.train-gpu ## the same on an NVIDIA GPU (Linux on x86-64, driv
 LONG := tests/contract/network tests/contract/test_decode_memory.py tests/service/explanation \
 	tests/service/inference/test_decode_attacks.py tests/service/test_life_and_death.py \
 	tests/training/importing/test_exports.py tests/service/classify tests/client/test_examples.py \
-	tests/training/test_on_jax.py tests/test_gpu_benchmark.py
+	tests/training/test_on_jax.py tests/training/test_cli.py tests/test_gpu_benchmark.py
 MONITORING := tests/deploy/test_prometheus.py
 
 test: $(BIN)/.test ## run the tests, but those that need a browser or minutes
