@@ -184,8 +184,9 @@ class Report:
                 plain += 1
         if plain:
             found.append(f"log: {plain} lines are not JSON")
-        if traces := sum("Traceback" in json.dumps(line) for line in lines):
-            found.append(f"log: {traces} tracebacks")
+        traces = [text for text in map(json.dumps, lines) if "Traceback" in text]
+        if traces:
+            found.append(f"log: {len(traces)} tracebacks, one of them: {traces[0][-1500:]}")
         if errors := sum(line.get("status", 0) >= 500 and line["status"] != 503 for line in lines):
             found.append(f"log: {errors} requests answered with 5xx")
         return found
