@@ -91,7 +91,14 @@ def _arranged(listing: Listing, table: str | None) -> Layout:
         return by_folder
     if len({place.label for place in by_folder.places}) < 2:
         return tables.arrange(label_tables, visible)
-    by_table = {place.name: place for listed in label_tables for place in tables.beside(listed, by_folder)}
+    by_table: dict[str, Place] = {}
+    for place in (place for listed in label_tables for place in tables.beside(listed, by_folder)):
+        other = by_table.setdefault(place.name, place)
+        if other != place:
+            raise DataError(
+                f"tables give {place.name} to {other.split}/{other.label} and to {place.split}/{place.label}: keep one "
+                "of them, or give the one that counts as --data"
+            )
     if by_table:  # test/ holds images without class folders, and a table has their classes
         rest = [name for name in images if name not in by_table]
         by_folder = layout.arrange(rest, listing.names("folder"), listing.names("other", "table"))

@@ -94,7 +94,7 @@ def read(name: str, data: bytes, find: Finder) -> Table | None:
             of_table if at_split is None else split_of(row[at_split]),
             *map(split_of, (image or "").split("/")[:-1]),
         ]
-        return next((name or "test" for name in said if name is not None), None)
+        return next((split or "test" for split in said if split is not None), None)
 
     matched = [(find(row[at_file], folder), row) for row in body]
     named_rows = ((image, row[at_file], canonical(row[at_label]), split(row, image)) for image, row in matched)

@@ -190,6 +190,17 @@ def test_a_table_gives_loose_test_images_their_classes(tmp_path: Path) -> None:
     assert [problem.files for problem in data.summary.problems if problem.kind == "no_class"] == [("test/3.png",)]
 
 
+def test_two_tables_that_give_a_loose_image_two_classes_are_refused(tmp_path: Path) -> None:
+    root = class_folder(tmp_path / "colours")
+    shutil.rmtree(root / "test")
+    (root / "test").mkdir()
+    (root / "test" / "1.png").write_bytes(image("red"))
+    for name, label in (("a.csv", "red"), ("b.csv", "blue")):
+        (root / name).write_text(f"file,label\ntest/1.png,{label}\n")
+    with pytest.raises(DataError, match=r"give test/1.png to test/red and to test/blue: keep one"):
+        dataset.load(str(root))
+
+
 @pytest.mark.parametrize("form", ["folder", "cache", "npz"])
 def test_copies_of_an_image_are_held_out_together(tmp_path: Path, form: str) -> None:
     root = class_folder(tmp_path / "own", each=10) / "train"
