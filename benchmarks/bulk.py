@@ -57,31 +57,31 @@ class Measured(NamedTuple):
 @contextmanager
 def measuring() -> Iterator[list[Measured]]:
     """Measure the block and the processes that end in it; what comes is in the list after it."""
-    found: list[Measured] = []
+    measured: list[Measured] = []
     before, start = os.times(), time.perf_counter()
-    yield found
+    yield measured
     after = os.times()
     used = after.children_user + after.children_system - before.children_user - before.children_system
-    found.append(Measured(time.perf_counter() - start, used))
+    measured.append(Measured(time.perf_counter() - start, used))
 
 
 def baseline(model: Path, paths: list[str]) -> Measured:
     """Measure onnxruntime alone in as many processes as there are cores, their start included."""
     cores = cpu.cores()
-    with measuring() as found, multiprocessing.get_context("spawn").Pool(cores) as pool:
+    with measuring() as measured, multiprocessing.get_context("spawn").Pool(cores) as pool:
         counts = pool.starmap(alone, [(str(model), paths[number::cores]) for number in range(cores)])
         pool.close()
         pool.join()
     assert sum(counts) == len(paths)
-    return found[0]
+    return measured[0]
 
 
 def classify(folder: Path, output: Path) -> Measured:
     """Measure the command, from its start to its end."""
     words = [sys.executable, "-m", "kernelscope", "classify", str(folder), "--output", str(output)]
-    with measuring() as found:
+    with measuring() as measured:
         subprocess.run(words, check=True, capture_output=True)
-    return found[0]
+    return measured[0]
 
 
 def main() -> None:

@@ -89,25 +89,25 @@ class Model:
 
     def probabilities(self, images: Pixels) -> Map:
         """What the bundle answers, (N, classes), calibrated as its card says."""
-        (found,) = self._session.run([bundle.PROBABILITIES], {bundle.INPUT: images})
-        return np.asarray(found, np.float64)
+        (values,) = self._session.run([bundle.PROBABILITIES], {bundle.INPUT: images})
+        return np.asarray(values, np.float64)
 
     def explain(self, name: str, image: Pixels, target: int) -> Map:
         """The map of a method for an image, uint8 (1, H, W, 3), with the method's own defaults."""
         question, size = Question(target), image.shape[1:3]
         match name:
             case "occlusion":
-                found = occlusion.explain(self.served, image, question).heat_map()
+                heat_map = occlusion.explain(self.served, image, question).heat_map()
             case "integrated_gradients":
-                found = integrated_gradients.explain(self.exact, image, question).heat_map()
+                heat_map = integrated_gradients.explain(self.exact, image, question).heat_map()
             case "gradient_activation":
                 layer = gradient_activation.usual_layer(self.exact)
-                found = gradient_activation.explain(self.exact, image, question, layer).heat_map()
+                heat_map = gradient_activation.explain(self.exact, image, question, layer).heat_map()
             case "contributions":
-                found = self.head.contributions(image, question).heat_map()
+                heat_map = self.head.contributions(image, question).heat_map()
             case _:
                 return np.asarray(self.torch_network.grad_cam(image, target), np.float64)
-        return np.asarray(found.pixels(*size), np.float64)
+        return np.asarray(heat_map.pixels(*size), np.float64)
 
 
 @dataclass(frozen=True)
@@ -218,14 +218,14 @@ def call(name: str, model: Model, image: Pixels, target: int) -> dict[str, Any]:
 def calls(plan: Plan, image: Pixels, path: Path) -> None:
     """Write what a call of each method costs to a CSV file."""
     target = int(replace(plan.model).probabilities(image).argmax())
-    found = []
+    rows = []
     for name in plan.maps:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
-            found.append(alone.submit(call, name, plan.model, image, target).result())
+            rows.append(alone.submit(call, name, plan.model, image, target).result())
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, found[0], lineterminator="\n")
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(found)
+        writer.writerows(rows)
 
 
 def tables(rows: list[dict[str, str]], costs: list[dict[str, str]]) -> str:
@@ -281,9 +281,9 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     if "grad_cam" in chosen.maps and importlib.util.find_spec("torch") is None:
         parser.error("grad_cam needs PyTorch: pip install torch, or name the other maps with --maps")
-    found = bundle.read(chosen.bundle)
-    model = Model(chosen.bundle, chosen.float32 or found.float32 or found.model)
-    test = datasets.choose(datasets.load_for(found.card, chosen.data), "test", found.card)[1]
+    served = bundle.read(chosen.bundle)
+    model = Model(chosen.bundle, chosen.float32 or served.float32 or served.model)
+    test = datasets.choose(datasets.load_for(served.card, chosen.data), "test", served.card)[1]
     plan = Plan(model, tuple(chosen.maps), chosen.pixels, chosen.blur, chosen.seed)
     chosen.output.mkdir(parents=True, exist_ok=True)
     scores, costs = chosen.output / "scores.csv", chosen.output / "calls.csv"

@@ -53,8 +53,8 @@ def area(scores: npt.NDArray[np.float64]) -> float:
 
 def blurred(image: Pixels, sigma: float) -> Pixels:
     """An image, uint8 (H, W, 3), where insertion begins."""
-    found = ndimage.gaussian_filter(image.astype(np.float64), (sigma, sigma, 0))
-    return np.asarray(np.rint(found), np.uint8)
+    smooth = ndimage.gaussian_filter(image.astype(np.float64), (sigma, sigma, 0))
+    return np.asarray(np.rint(smooth), np.uint8)
 
 
 def filled_in(image: Pixels, removed: npt.NDArray[np.bool_], rng: np.random.Generator) -> Pixels:
@@ -68,13 +68,13 @@ def filled_in(image: Pixels, removed: npt.NDArray[np.bool_], rng: np.random.Gene
     known = np.where(removed[..., None], 0.0, image.astype(np.float64))
     diagonal, right = np.where(removed, 0.0, 1.0), known.copy()
     for down, across, weight in _NEIGHBOURS:
-        here = np.s_[: height - down, max(0, -across) : width - max(0, across)]
+        near = np.s_[: height - down, max(0, -across) : width - max(0, across)]
         there = np.s_[down:, max(0, across) : width - max(0, -across)]
-        for one, other in ((here, there), (there, here)):
-            diagonal[one] += weight * removed[one]
-            right[one] += weight * removed[one][..., None] * known[other]
+        for first, other in ((near, there), (there, near)):
+            diagonal[first] += weight * removed[first]
+            right[first] += weight * removed[first][..., None] * known[other]
         both = np.zeros((height, width))
-        both[here] = -weight * (removed[here] & removed[there])
+        both[near] = -weight * (removed[near] & removed[there])
         bands[down * width + across] = both.ravel()
     bands[0] = diagonal.ravel()
     solved = linalg.solveh_banded(bands, right.reshape(-1, image.shape[2]), lower=True, overwrite_ab=True)
@@ -108,8 +108,8 @@ def scores(
             removed = np.zeros(first.size, bool)
             removed[ranks[: round(share * first.size)]] = True
             without.append(filled_in(image, removed.reshape(importance.shape), rng))
-    found = score(np.concatenate([inserted, deleted, np.stack(without)]))
-    ins, dele, least, most = np.split(found, np.cumsum([len(inserted), len(deleted), len(ROAD_SHARES)]))
+    values = score(np.concatenate([inserted, deleted, np.stack(without)]))
+    ins, dele, least, most = np.split(values, np.cumsum([len(inserted), len(deleted), len(ROAD_SHARES)]))
     return {"insertion": area(ins), "deletion": area(dele), "road": float((least - most).mean())}
 
 

@@ -93,8 +93,8 @@ def _download_wheels(folder: Path, names: tuple[str, ...]) -> None:
     pins = (ROOT / "requirements" / "train-gpu.txt").read_text()
     wanted = []
     for name in names:
-        found = re.findall(rf"^{name}==\S+(?: ; .*python_full_version >= '3\.12'.*)?(?= |$)", pins, re.MULTILINE)
-        wanted.append(found[-1].split(" ;")[0])
+        versions = re.findall(rf"^{name}==\S+(?: ; .*python_full_version >= '3\.12'.*)?(?= |$)", pins, re.MULTILINE)
+        wanted.append(versions[-1].split(" ;")[0])
     platform = [f"--platform=manylinux_2_{minor}_x86_64" for minor in (17, 27, 28)]
     words = ["pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--python-version=3.12", *platform]
     subprocess.run([sys.executable, "-m", *words, "--dest", folder, *wanted], check=True)

@@ -78,6 +78,6 @@ class Network:
         logits, maps = self.run(image)
         (slopes,) = torch.autograd.grad(logits[0, target], maps)
         weights = slopes.mean((2, 3), keepdim=True)
-        found = torch.relu((weights * maps).sum(1, keepdim=True))
-        enlarged = functional.interpolate(found, image.shape[1:3], mode="bilinear", align_corners=False)
+        positive = torch.relu((weights * maps).sum(1, keepdim=True))
+        enlarged = functional.interpolate(positive, image.shape[1:3], mode="bilinear", align_corners=False)
         return np.asarray(enlarged[0, 0].detach().numpy(), np.float64)

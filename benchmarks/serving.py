@@ -118,11 +118,11 @@ def running(server: Server, setting: Setting, sent: Body) -> Iterator[subprocess
 
 def family(pid: int) -> list[int]:
     """A process and all below it."""
-    found = [pid]
-    for one in found:
-        for task in Path(f"/proc/{one}/task").glob("*/children"):
-            found += map(int, task.read_text().split())
-    return found
+    family = [pid]
+    for process in family:
+        for task in Path(f"/proc/{process}/task").glob("*/children"):
+            family += map(int, task.read_text().split())
+    return family
 
 
 def cpu(pids: list[int]) -> float:
@@ -165,7 +165,7 @@ Results = dict[tuple[str, str, int], list[Figures]]
 
 def table(results: Results, form: str, connections: int) -> str:
     """Medians over the turns, with the range of the rate; the ratio is the median of the turns' own."""
-    rows = {name: turns for (name, of, count), turns in results.items() if (of, count) == (form, connections)}
+    rows = {name: turns for (name, body, count), turns in results.items() if (body, count) == (form, connections)}
     if not rows:
         return ""
     first = next(iter(rows))
@@ -207,7 +207,7 @@ def main() -> None:
     processes = 0 if chosen.defaults else chosen.processes
     setting = Setting(chosen.bundle.resolve(), processes, chosen.decoder, chosen.log_requests)
     image = chosen.image.read_bytes()
-    servers = [one for one in SERVERS if not chosen.only or one.name in chosen.only]
+    servers = [peer for peer in SERVERS if not chosen.only or peer.name in chosen.only]
     for server in servers:
         if not server.is_there():
             print(f"{server.name} is left out: its environment has not been made", file=sys.stderr)

@@ -43,10 +43,10 @@ def capacity(image: bytes, seconds: float, connections: int = 64) -> tuple[float
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", str(HERE / "load.lua"), url]
         environment = {**os.environ, "BENCH_BODY": file.name, "BENCH_TYPE": "image/jpeg"}
         said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-    found = json.loads(said[said.index("{") : said.index("}") + 1])
-    if found["errors"]:
-        raise SystemExit(f"{found['errors']} of {found['requests']} requests failed")
-    return found["requests"] / found["seconds"], found["p99"]
+    report = json.loads(said[said.index("{") : said.index("}") + 1])
+    if report["errors"]:
+        raise SystemExit(f"{report['errors']} of {report['requests']} requests failed")
+    return report["requests"] / report["seconds"], report["p99"]
 
 
 def curve(workers: int, seconds: float, flags: list[str]) -> None:

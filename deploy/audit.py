@@ -38,16 +38,16 @@ def vulnerabilities(requirements: Path) -> list[str]:
     except ValueError:  # it ended before it had a report: it says why
         why = (done.stderr.strip().splitlines() or ["pip-audit said nothing"])[-1]
         return [f"{requirements.name} was NOT AUDITED: {why}"]
-    found = []
+    lines = []
     for package in report["dependencies"]:
         if "skip_reason" in package:
-            found.append(f"{requirements.name}: {package['name']} was NOT AUDITED: {package['skip_reason']}")
+            lines.append(f"{requirements.name}: {package['name']} was NOT AUDITED: {package['skip_reason']}")
         for known in package.get("vulns", []):
             mended = ", ".join(known["fix_versions"]) or "no version"
-            found.append(
+            lines.append(
                 f"{requirements.name}: {package['name']} {package['version']}: {known['id']}, mended by {mended}"
             )
-    return found
+    return lines
 
 
 def licences(python: str) -> list[str]:
@@ -64,12 +64,12 @@ def licences(python: str) -> list[str]:
 
 def main() -> int:
     """Print what is wrong; returns 1 where anything is."""
-    found = [line for path in sorted((ROOT / "requirements").glob("*.txt")) for line in vulnerabilities(path)]
-    found += [line for python in sys.argv[1:] for line in licences(python)]
+    lines = [line for path in sorted((ROOT / "requirements").glob("*.txt")) for line in vulnerabilities(path)]
+    lines += [line for python in sys.argv[1:] for line in licences(python)]
     print(
-        "\n".join(found) or "every pinned package was looked up: no known vulnerability; every licence is in the list"
+        "\n".join(lines) or "every pinned package was looked up: no known vulnerability; every licence is in the list"
     )
-    return 1 if found else 0
+    return 1 if lines else 0
 
 
 if __name__ == "__main__":

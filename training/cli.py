@@ -303,15 +303,15 @@ def _check_jax(platforms: str) -> None:
         import jax  # only where it is the backend
 
         try:
-            found = jax.default_backend()
+            backend = jax.default_backend()
         except RuntimeError:
-            found = ""
-    if platforms and found in {"", "cpu"} and not platforms.startswith("cpu"):
+            backend = ""
+    if platforms and backend in {"", "cpu"} and not platforms.startswith("cpu"):
         raise UsageError(
             f"JAX_PLATFORMS is {platforms}, but JAX finds no such device: for cuda, nvidia-smi must list a GPU and "
             "a driver of 580 or newer, and jax[cuda13] must be there; leave JAX_PLATFORMS out to train on the CPU"
         )
-    if not platforms and found == "cpu" and any(find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
+    if not platforms and backend == "cpu" and any(find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
         print("JAX finds no GPU, though its plugin for CUDA is installed: this trains on the CPU", file=sys.stderr)
 
 

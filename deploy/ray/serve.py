@@ -113,8 +113,8 @@ def main(arguments: list[str]) -> int:
 
 def _settings(chosen: argparse.Namespace) -> Settings:
     """A replica is one process; what concerns all processes of a service at once is not there: loading by a call."""
-    found = service_settings.load(models=chosen.models, versions=chosen.versions, workers=1, threads=1)
-    whole = service_settings.settled(found)
+    chosen_settings = service_settings.load(models=chosen.models, versions=chosen.versions, workers=1, threads=1)
+    whole = service_settings.settled(chosen_settings)
     if not repository.models(whole.models):
         raise UsageError(f"{whole.models} holds no model")
     if not 1 <= chosen.min_replicas <= chosen.max_replicas:

@@ -100,10 +100,10 @@ class AsyncClient:
         """
         seconds = self._timeout if timeout is None else calls.check_timeout(timeout)
         deadline = time.monotonic() + seconds
-        found: Results = []
+        results: Results = []
         for batch in calls.in_batches(images, batch_size):
-            found += await self._batch(batch, model, version, top_k, seconds, deadline)
-        return found
+            results += await self._batch(batch, model, version, top_k, seconds, deadline)
+        return results
 
     async def predict_many(
         self,
@@ -127,12 +127,12 @@ class AsyncClient:
                 work = self._batch(batch, model, version, top_k, seconds, None)
                 waiting.append(asyncio.create_task(work))
                 if len(waiting) == MOST_IN_FLIGHT:
-                    for one in await waiting[0]:
-                        yield one
+                    for result in await waiting[0]:
+                        yield result
                     waiting.popleft()
             while waiting:
-                for one in await waiting[0]:
-                    yield one
+                for result in await waiting[0]:
+                    yield result
                 waiting.popleft()
         finally:
             for task in waiting:
@@ -155,10 +155,10 @@ class AsyncClient:
             model, version, timeout: as `predict` takes them.
             options: parameters of the call, such as `method="occlusion"`.
         """
-        found = await self._call(calls.explain(image, model, version, options), self._attempts(timeout))
-        if not isinstance(found, dict):
+        reply = await self._call(calls.explain(image, model, version, options), self._attempts(timeout))
+        if not isinstance(reply, dict):
             raise UnexpectedReply(f"{self._url} is no Kernelscope service: its reply is no object")
-        return found
+        return reply
 
     async def models(self, *, timeout: float | None = None) -> list[Model]:
         """The versions that answer."""
@@ -191,7 +191,9 @@ class AsyncClient:
             return replies.predictions(await self._call(call, self._attempts(seconds, deadline)), len(images))
         except ImageRejected as error:
             parts = calls.halves(images, error)
-        return [one for part in parts for one in await self._batch(part, model, version, top_k, seconds, deadline)]
+        return [
+            result for part in parts for result in await self._batch(part, model, version, top_k, seconds, deadline)
+        ]
 
     async def _call(self, call: Call, attempts: Attempts) -> Any:
         while True:

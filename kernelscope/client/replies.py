@@ -97,15 +97,15 @@ def prediction(raw: Any) -> Prediction:
 
 def predictions(raw: Any, count: int) -> list[Prediction | Rejected]:
     """Read a reply to `POST /predict/batch` of so many images. Raises `UnexpectedReply`."""
-    found = _read(lambda body: [_prediction_or_error(one) for one in body["predictions"]], raw)
-    if len(found) != count:
-        raise UnexpectedReply(f"the reply has {len(found)} answers to {count} images")
-    return found
+    answers = _read(lambda body: [_prediction_or_error(item) for item in body["predictions"]], raw)
+    if len(answers) != count:
+        raise UnexpectedReply(f"the reply has {len(answers)} answers to {count} images")
+    return answers
 
 
 def models(raw: Any) -> list[Model]:
     """Read a reply to `GET /models`. Raises `UnexpectedReply`."""
-    return _read(lambda body: [_model(one) for one in body["models"]], raw)
+    return _read(lambda body: [_model(item) for item in body["models"]], raw)
 
 
 def card(raw: Any) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def _prediction(raw: Any) -> Prediction:
         index=raw["index"],
         probability=raw["probability"],
         unsure=raw["unsure"],
-        top=tuple(Answer(one["label"], one["index"], one["probability"]) for one in raw["top"]),
+        top=tuple(Answer(item["label"], item["index"], item["probability"]) for item in raw["top"]),
     )
 
 

@@ -99,10 +99,10 @@ class Client:
         """
         seconds = self._timeout if timeout is None else calls.check_timeout(timeout)
         deadline = time.monotonic() + seconds
-        found: Results = []
+        results: Results = []
         for batch in calls.in_batches(images, batch_size):
-            found += self._batch(batch, model, version, top_k, seconds, deadline)
-        return found
+            results += self._batch(batch, model, version, top_k, seconds, deadline)
+        return results
 
     def predict_many(
         self,
@@ -149,10 +149,10 @@ class Client:
             model, version, timeout: as `predict` takes them.
             options: parameters of the call, such as `method="occlusion"`.
         """
-        found = self._call(calls.explain(image, model, version, options), self._attempts(timeout))
-        if not isinstance(found, dict):
+        reply = self._call(calls.explain(image, model, version, options), self._attempts(timeout))
+        if not isinstance(reply, dict):
             raise UnexpectedReply(f"{self._url} is no Kernelscope service: its reply is no object")
-        return found
+        return reply
 
     def models(self, *, timeout: float | None = None) -> list[Model]:
         """The versions that answer."""
@@ -185,7 +185,7 @@ class Client:
             return replies.predictions(self._call(call, self._attempts(seconds, deadline)), len(images))
         except ImageRejected as error:
             parts = calls.halves(images, error)
-        return [one for part in parts for one in self._batch(part, model, version, top_k, seconds, deadline)]
+        return [result for part in parts for result in self._batch(part, model, version, top_k, seconds, deadline)]
 
     def _call(self, call: Call, attempts: Attempts) -> Any:
         while True:

@@ -52,14 +52,14 @@ class Decoding:
 
     def decode(self, images: Sequence[bytes | Exception]) -> list[Pixels | Exception]:
         """Each image, uint8 (height, width, 3), or why it cannot be read; what is a reason already stays one."""
-        found = [image if isinstance(image, Exception) else self._here(image) for image in images]
-        rest = [place for place, pixels in enumerate(found) if pixels is None]
+        decoded = [image if isinstance(image, Exception) else self._here(image) for image in images]
+        rest = [place for place, pixels in enumerate(decoded) if pixels is None]
         if rest:
             encoded = [image for image in (images[place] for place in rest) if isinstance(image, bytes)]
             found_there = self._runner.run(self._elsewhere(encoded))
             for place, pixels in zip(rest, found_there, strict=True):
-                found[place] = pixels
-        return [pixels for pixels in found if pixels is not None]
+                decoded[place] = pixels
+        return [pixels for pixels in decoded if pixels is not None]
 
     def close(self) -> None:
         """End the processes that decode."""

@@ -12,10 +12,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Final, Self
 
-from service.classify import worker
 from service.classify.errors import JobError
 from service.classify.job import Job
-from service.classify.worker import Setup
+from service.classify.worker import FAILED, PROGRESS, Setup, work_on_parts
 
 _TRIES: Final = 3
 """Of a part whose process dies; from the second on, each image is decoded in a process of its own."""
@@ -52,11 +51,11 @@ class Runner:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for one in self._workers:
-            one.link.close()
-            one.process.terminate()
-        for one in self._workers:
-            one.process.join()
+        for worker in self._workers:
+            worker.link.close()
+            worker.process.terminate()
+        for worker in self._workers:
+            worker.process.join()
 
     def run(self, job: Job, setup: Setup, pending: list[int], progress: Callable[[int], None]) -> None:
         """Do all pending parts of a job.
@@ -71,32 +70,32 @@ class Runner:
             JobError: a worker cannot work, or one part ends its process again and again. What is done stays done.
         """
         self._waiting.extend(pending)
-        while self._waiting or any(one.part is not None for one in self._workers):
+        while self._waiting or any(worker.part is not None for worker in self._workers):
             self._share_out(job, setup)
-            ready = wait([one.link for one in self._workers])
-            for one in [one for one in self._workers if one.link in ready]:
-                self._listen(one, job, progress)
+            ready = wait([worker.link for worker in self._workers])
+            for worker in [worker for worker in self._workers if worker.link in ready]:
+                self._listen(worker, job, progress)
 
     def _share_out(self, job: Job, setup: Setup) -> None:
         """Give each idle worker a part; one that its processes have died of gets a careful one of its own."""
-        while self._waiting and len([one for one in self._workers if one.part is not None]) < self._count:
+        while self._waiting and len([worker for worker in self._workers if worker.part is not None]) < self._count:
             part = self._waiting.popleft()
             wanted = replace(setup, careful=self._deaths[part] > 0)
-            idle = [one for one in self._workers if one.part is None and one.setup in (None, wanted)]
+            idle = [worker for worker in self._workers if worker.part is None and worker.setup in (None, wanted)]
             self._give(idle[0] if idle else self._start(), wanted, part, job)
 
-    def _give(self, one: _Worker, setup: Setup, part: int, job: Job) -> None:
-        one.part, one.images = part, 0
+    def _give(self, worker: _Worker, setup: Setup, part: int, job: Job) -> None:
+        worker.part, worker.images = part, 0
         with contextlib.suppress(BrokenPipeError):  # it has died meanwhile, which `_listen` will see
-            if one.setup is None:
-                one.setup = setup
-                one.link.send(setup)
-            one.link.send((part, job.part(part)))
+            if worker.setup is None:
+                worker.setup = setup
+                worker.link.send(setup)
+            worker.link.send((part, job.part(part)))
 
     def _start(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=worker.main, args=(theirs,), daemon=True)
+        process = context.Process(target=work_on_parts, args=(theirs,), daemon=True)
         # which it inherits: Ctrl-C, during its imports, too, is for this process alone
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
@@ -107,29 +106,29 @@ class Runner:
         self._workers.append(_Worker(process, ours))
         return self._workers[-1]
 
-    def _listen(self, one: _Worker, job: Job, progress: Callable[[int], None]) -> None:
+    def _listen(self, worker: _Worker, job: Job, progress: Callable[[int], None]) -> None:
         try:
-            kind, value = one.link.recv()
+            kind, value = worker.link.recv()
         except (EOFError, ConnectionResetError):
-            self._bury(one, job, progress)
+            self._bury(worker, job, progress)
             return
-        if kind == worker.FAILED:
+        if kind == FAILED:
             raise JobError(f"{value}; what is done is kept, and the same command goes on")
-        if kind == worker.PROGRESS:
-            one.images += value
+        if kind == PROGRESS:
+            worker.images += value
             progress(value)
         else:
-            one.part = None
+            worker.part = None
 
-    def _bury(self, one: _Worker, job: Job, progress: Callable[[int], None]) -> None:
+    def _bury(self, worker: _Worker, job: Job, progress: Callable[[int], None]) -> None:
         """A worker has died: its part is begun again, with more care."""
-        one.process.join()
-        part, code = one.part, one.process.exitcode
-        self._workers.remove(one)
+        worker.process.join()
+        part, code = worker.part, worker.process.exitcode
+        self._workers.remove(worker)
         if part is None:
             return
         self._deaths[part] += 1
-        progress(-one.images)
+        progress(-worker.images)
         if self._deaths[part] == _TRIES:
             first, count = part * job.state.part_size, job.state.images_of(part)
             raise JobError(

@@ -94,15 +94,15 @@ class Folder:
         """What is below a folder; `prefix` is its path in the source. Text, not `Path`s: there may be millions."""
         try:
             status = os.stat(folder)
-            found = os.scandir(folder)
+            listing = os.scandir(folder)
         except OSError as error:
             raise JobError(f"{folder} cannot be listed: {(error.strerror or str(error)).lower()}") from None
         identity = status.st_dev, status.st_ino
         if identity in above:  # a link to a folder that contains it
-            found.close()
+            listing.close()
             return
-        with found:
-            for entry in found:
+        with listing:
+            for entry in listing:
                 if files.is_left_out(entry.name):
                     continue
                 if entry.is_dir():
@@ -134,19 +134,19 @@ class Manifest:
 
     def read(self, entries: Sequence[tuple[str, int]]) -> list[bytes | Exception]:
         """As `Source.read`."""
-        found: dict[int, bytes | Exception] = {}
+        contents: dict[int, bytes | Exception] = {}
         for protocol, members in itertools.groupby(
             sorted(enumerate(entries), key=lambda item: _protocol(item[1][0])), lambda item: _protocol(item[1][0])
         ):
             places, these = zip(*members, strict=True)
             if protocol:
                 remote = self._remotes.setdefault(protocol, Remote(these[0][0]))
-                found.update(zip(places, remote.read(these), strict=True))
+                contents.update(zip(places, remote.read(these), strict=True))
             else:
-                found.update(
+                contents.update(
                     (place, _read(self._path.parent / name)) for place, (name, _) in zip(places, these, strict=True)
                 )
-        return [found[place] for place in range(len(entries))]
+        return [contents[place] for place in range(len(entries))]
 
     def _of_table(self, file: Any) -> Iterator[str]:
         rows = csv.DictReader(file)
@@ -193,16 +193,16 @@ class Remote:
 
     def read(self, entries: Sequence[tuple[str, int]]) -> list[bytes | Exception]:
         """As `Source.read`; all at once."""
-        found: list[bytes | Exception | None] = [_refused(size) for _, size in entries]
-        wanted = [place for place, refusal in enumerate(found) if refusal is None]
+        contents: list[bytes | Exception | None] = [_refused(size) for _, size in entries]
+        wanted = [place for place, refusal in enumerate(contents) if refusal is None]
         paths = [entries[place][0] for place in wanted]
         answers = self._system.cat_ranges(paths, [0] * len(paths), [files.LARGEST + 1] * len(paths), on_error="return")
         for place, answer in zip(wanted, answers, strict=True):
             if isinstance(answer, Exception) and not isinstance(answer, FileNotFoundError | PermissionError):
                 raise OSError(f"{entries[place][0]} cannot be read: {first_line(answer)}")
             is_large = isinstance(answer, bytes) and len(answer) > files.LARGEST
-            found[place] = _refused(len(answer)) if is_large else answer
-        return [value for value in found if value is not None]
+            contents[place] = _refused(len(answer)) if is_large else answer
+        return [value for value in contents if value is not None]
 
     def _of_s3(self) -> Iterator[tuple[str, int, str]]:
         """A page at a time: fsspec's own walk would hold a whole folder."""

@@ -59,7 +59,7 @@ class Setup:
     careful: bool = False
 
 
-def main(link: Connection) -> None:
+def work_on_parts(link: Connection) -> None:
     """Classify the parts that come through `link`: a `Setup` first, then numbers and files, until it is closed.
 
     It is started before there is a setup, so that its imports take no time of the job's. It says `(PROGRESS, images)`

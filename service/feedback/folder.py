@@ -83,7 +83,7 @@ class FeedbackFolder:
                 if kind.name in get_args(Kind):
                     for label in _folders(kind.path):
                         with os.scandir(label.path) as entries:
-                            yield from (one for one in entries if NAME.fullmatch(one.name.removesuffix(".part")))
+                            yield from (entry for entry in entries if NAME.fullmatch(entry.name.removesuffix(".part")))
 
 
 def _folders(path: str | Path) -> list[os.DirEntry[str]]:

@@ -151,14 +151,14 @@ def _inflated(data: bytes, encoding: str, limit: int) -> bytes:
     """The body as it was before gzip or deflate, `limit` bytes at most, however small it travelled."""
     unpack = zlib.decompressobj(_window(encoding))
     try:
-        found = unpack.decompress(data, limit + 1)
+        inflated = unpack.decompress(data, limit + 1)
     except zlib.error as error:
         raise ApiError(HTTPStatus.BAD_REQUEST, "invalid_encoding", f"the body is not {encoding}: {error}") from None
-    if len(found) > limit:
+    if len(inflated) > limit:
         raise _too_large(limit, " once unpacked")
     if not unpack.eof:
         raise ApiError(HTTPStatus.BAD_REQUEST, "invalid_encoding", f"the {encoding} body is cut short")
-    return found
+    return inflated
 
 
 def check_kind(content_type: str) -> None:
@@ -226,13 +226,13 @@ async def several(request: Request, limit: int, seconds: float, most: int) -> li
         raise ApiError(HTTPStatus.BAD_REQUEST, "empty", "images is an empty list: send one image or more")
     if len(texts) > most:
         raise _too_many(len(texts), most)
-    found: list[bytes | ApiError] = []
+    images: list[bytes | ApiError] = []
     for place, text in enumerate(texts):
         try:
-            found.append(_from_base64(text, f"images[{place}]"))
+            images.append(_from_base64(text, f"images[{place}]"))
         except ApiError as refusal:
-            found.append(refusal)
-    return found
+            images.append(refusal)
+    return images
 
 
 def _kind(content_type: str) -> str:

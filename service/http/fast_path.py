@@ -139,8 +139,8 @@ class FastPath:
             url: the request's target.
             headers: with names in lower case.
         """
-        found = self._look_up(url) if len(url) <= _LONGEST_URL else None
-        if found is None:
+        route = self._look_up(url) if len(url) <= _LONGEST_URL else None
+        if route is None:
             return None
         length = b""
         for name, value in headers:
@@ -150,7 +150,7 @@ class FastPath:
                 return None
         if not length.isdigit() or int(length) > min(MOST_BYTES, self.settings.max_body):
             return None
-        return found
+        return route
 
     def answer(self, call: FastCall) -> bool:
         """Begin to answer a call; False where the route has to, and nothing has been done."""
@@ -192,9 +192,9 @@ class FastPath:
 
     def _match(self, url: bytes) -> Match | None:
         for route, pattern in self._patterns:
-            found = pattern.fullmatch(url)
-            if found:
-                parameters = found.groupdict()
+            matched = pattern.fullmatch(url)
+            if matched:
+                parameters = matched.groupdict()
                 name, version = parameters.get("name"), parameters.get("version")
                 return Match(route, None if name is None else name.decode(), None if version is None else int(version))
         return None

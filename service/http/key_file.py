@@ -78,7 +78,7 @@ def parse(data: bytes) -> dict[bytes, NamedKey]:
         raise ValueError(f"it is not TOML: {str(error).lower()}") from None
     if len(tables) > MOST_KEYS:
         raise ValueError(f"it has {len(tables)} names; {MOST_KEYS} are taken at most")
-    found: dict[bytes, NamedKey] = {}
+    keys: dict[bytes, NamedKey] = {}
     for name, table in tables.items():
         if not _NAME.fullmatch(name):
             raise ValueError(f"the name {name[:80]!r} is not taken: letters, digits, dot, dash and underscore are")
@@ -86,10 +86,10 @@ def parse(data: bytes) -> dict[bytes, NamedKey]:
             raise ValueError(f"{name} is no table: expected [{name}] and under it keys = [...]")  # noqa: TRY004 -- a wrong file
         key = _named_key(name, table)
         for digest in _digests(name, table.get("keys")):
-            if digest in found:
-                raise ValueError(f"{found[digest].name} and {name} have the same key")
-            found[digest] = key
-    return found
+            if digest in keys:
+                raise ValueError(f"{keys[digest].name} and {name} have the same key")
+            keys[digest] = key
+    return keys
 
 
 def digest_of(key: bytes) -> bytes:
@@ -130,7 +130,7 @@ def _number(name: str, field: str, value: Any) -> float | None:
 def _digests(name: str, keys: Any) -> list[bytes]:
     if not isinstance(keys, list) or not keys or not all(isinstance(key, str) for key in keys):
         raise ValueError(f'{name} has no keys: expected keys = ["..."]')
-    found = []
+    digests = []
     for key in keys:
         match = _DIGEST.fullmatch(key)
         if key.startswith("sha256:") and not match:
@@ -140,5 +140,5 @@ def _digests(name: str, keys: Any) -> list[bytes]:
                 check_key(key)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
-        found.append(bytes.fromhex(match[1]) if match else digest_of(key.encode()))
-    return found
+        digests.append(bytes.fromhex(match[1]) if match else digest_of(key.encode()))
+    return digests

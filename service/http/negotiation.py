@@ -20,13 +20,13 @@ def preferred(accept: str, offered: Sequence[str]) -> str:
 
 def _weight(accept: str, media_type: str) -> float:
     """How much a type is wanted: what its most specific range says."""
-    found = {}
+    weights = {}
     for part in accept.split(","):
         name, *parameters = (word.strip().lower() for word in part.split(";"))
         quality = next((word[2:] for word in parameters if word.startswith("q=")), "1")
         try:
-            found[name] = float(quality)
+            weights[name] = float(quality)
         except ValueError:
             continue
     kind = media_type.partition("/")[0]
-    return next((found[name] for name in (media_type, f"{kind}/*", "*/*") if name in found), 0.0)
+    return next((weights[name] for name in (media_type, f"{kind}/*", "*/*") if name in weights), 0.0)

@@ -66,20 +66,20 @@ def _is_cheap_jpeg(data: bytes, height: int, width: int) -> bool:
 
 def _jpeg_head(data: bytes) -> tuple[int, bytes] | None:
     """The marker and the content of a JPEG's frame header; None where what comes before its first scan is unusual."""
-    place, found, has_exif = 2, None, False
+    place, frame, has_exif = 2, None, False
     for _ in range(_MOST_SEGMENTS):
         marker, length = data[place + 1 : place + 2], int.from_bytes(data[place + 2 : place + 4], "big")
         segment = data[place + 4 : place + 2 + length]
         if data[place : place + 1] != b"\xff" or not marker or place > _MOST_HEAD:
             return None
         if marker[0] == _SCAN:
-            return found
+            return frame
         if marker[0] not in _SEGMENTS or length < 2:
             return None
         if marker[0] in _FRAMES:
-            if found or len(segment) < 6 or segment[0] != 8:
+            if frame or len(segment) < 6 or segment[0] != 8:
                 return None
-            found = marker[0], segment
+            frame = marker[0], segment
         elif segment.startswith(b"Exif\0"):
             if has_exif or not _is_plain_exif(segment[6:]):
                 return None

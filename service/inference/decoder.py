@@ -142,8 +142,8 @@ class Decoder:
         async def work() -> None:
             for job in jobs:
                 run = [images[place] for place in job]
-                found = await self._on_thread(run, target, caller) if len(run[0]) <= AT_ONCE_BYTES else [None]
-                for place, result in zip(job, found, strict=True):
+                at_once = await self._on_thread(run, target, caller) if len(run[0]) <= AT_ONCE_BYTES else [None]
+                for place, result in zip(job, at_once, strict=True):
                     results[place] = await self._or_error(images[place], target, caller) if result is None else result
 
         await _together([work() for _ in range(2 * self._places)], caller)
@@ -203,15 +203,15 @@ class Decoder:
 
     def _run(self, images: list[bytes], target: Target, caller: Caller) -> list[Pixels | ImageError | None]:
         """Small images one after the other, as long as somebody waits for them; None for each that is not small."""
-        found: list[Pixels | ImageError | None] = []
+        results: list[Pixels | ImageError | None] = []
         for data in images:
             if time.perf_counter() > caller.deadline:
                 raise OutOfTime
             try:
-                found.append(self.at_once(data, target))
+                results.append(self.at_once(data, target))
             except ImageError as error:
-                found.append(error)
-        return found
+                results.append(error)
+        return results
 
     def _whole(self, data: bytes, target: Target) -> Pixels:
         return self._finish(self._open(data), target)
@@ -302,7 +302,7 @@ async def _together(work: Iterable[Coroutine[Any, Any, _Value]], caller: Caller)
 
     Raises what they raise, and `ClientLeft`.
     """
-    tasks = [asyncio.ensure_future(one) for one in work]
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
     caller.pending.update(tasks)
     try:
         return list(await asyncio.gather(*tasks))

@@ -240,9 +240,9 @@ class Registry:
             await self._folder.scan(SCAN_SECONDS)
             number = base or self.get(name).version
             model = self._model(name)
-            for one in (canary.version, number):
-                if one not in model.loaded:
-                    self._folder.check(name, one)
+            for version in (canary.version, number):
+                if version not in model.loaded:
+                    self._folder.check(name, version)
             if canary.version == number:
                 raise BundleError(
                     f"version {number} of {name} is what answers: name another version, or the base to go beside"
@@ -251,8 +251,8 @@ class Registry:
             model.refused.clear()
             # with nothing to answer yet, so that it does not answer all while it is the newest that is loaded
             model.pinned, model.unloaded, model.canary = number, False, Canary(canary.version, 0.0)
-            for one in (number, canary.version):
-                error = None if one in model.loaded else await self._try(name, one, self._trial)
+            for version in (number, canary.version):
+                error = None if version in model.loaded else await self._try(name, version, self._trial)
                 if error:
                     model.pinned, model.unloaded, model.canary = before
                     await self._bring_in_line(name, self._trial)

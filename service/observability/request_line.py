@@ -72,8 +72,8 @@ def write(line: RequestLine) -> None:
 
 def lines_of(record: logging.LogRecord) -> Sequence[RequestLine] | None:
     """The lines that a record stands for; None for a record of any other kind."""
-    found: Sequence[RequestLine] | None = getattr(record, "requests", None)
-    return found
+    lines: Sequence[RequestLine] | None = getattr(record, "requests", None)
+    return lines
 
 
 def as_json(line: RequestLine) -> str:

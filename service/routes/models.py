@@ -94,7 +94,7 @@ async def roll_back(request: Request, name: str) -> ModelTraffic:
 
 
 def _traffic(registry: Registry, name: str) -> ModelTraffic:
-    shares = {str(one.version): registry.share(one) for one in registry.all() if one.name == name}
+    shares = {str(model.version): registry.share(model) for model in registry.all() if model.name == name}
     return ModelTraffic(name=name, shares={version: share for version, share in shares.items() if share})
 
 

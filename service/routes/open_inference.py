@@ -138,7 +138,7 @@ async def all_stats(request: Request) -> dict[str, Any]:
     """`stats` of every version that is served."""
     state = app_state(request)
     loaded = state.registry.all()
-    return {"model_stats": [(await state.group.stats(one)).describe(one.name, one.version) for one in loaded]}
+    return {"model_stats": [(await state.group.stats(model)).describe(model.name, model.version) for model in loaded]}
 
 
 @versioned(router.get, "/models/{name}", responses=PROTOCOL_ASKING)
@@ -149,7 +149,7 @@ async def metadata(request: Request, name: str, version: str | None) -> dict[str
     card = loaded.card
     return {
         "name": name,
-        "versions": [str(one.version) for one in state.registry.versions(name) if one.state == "ready"],
+        "versions": [str(entry.version) for entry in state.registry.versions(name) if entry.state == "ready"],
         "platform": "onnxruntime_onnx",
         "inputs": [{"name": bundle.INPUT, "datatype": "UINT8", "shape": [-1, card.height, card.width, 3]}],
         "outputs": [{"name": bundle.PROBABILITIES, "datatype": "FP32", "shape": [-1, len(card.labels)]}],
@@ -184,8 +184,8 @@ async def config(request: Request, name: str, version: str | None) -> dict[str, 
 async def stats(request: Request, name: str, version: str | None) -> dict[str, Any]:
     """How many images and batches a version has run, and how long that took."""
     state = app_state(request)
-    one = state.registry.get(name, version_number(version))
-    return {"model_stats": [(await state.group.stats(one)).describe(one.name, one.version)]}
+    model = state.registry.get(name, version_number(version))
+    return {"model_stats": [(await state.group.stats(model)).describe(model.name, model.version)]}
 
 
 @versioned(router.post, "/models/{name}", "/infer", **_INFER)
@@ -211,9 +211,9 @@ async def _versions(request: Request) -> list[VersionState]:
     registry = app_state(request).registry
     await registry.refresh()
     return [
-        VersionState(name=name, version=str(one.version), state=_STATES[one.state], reason=one.reason)
+        VersionState(name=name, version=str(entry.version), state=_STATES[entry.state], reason=entry.reason)
         for name in registry.names()
-        for one in registry.versions(name)
+        for entry in registry.versions(name)
     ]
 
 

@@ -180,12 +180,12 @@ def _content(datatype: Any, shape: list[int], data: Any, loaded: LoadedModel) ->
 
 def parameters(holder: dict[str, Any]) -> dict[str, Any]:
     """The object under `parameters`, empty where there is none. Raises `ApiError` for anything else."""
-    found = holder.get("parameters")
-    if found is None:
+    values = holder.get("parameters")
+    if values is None:
         return {}
-    if not isinstance(found, dict):
+    if not isinstance(values, dict):
         refuse("parameters must be an object")
-    return found
+    return values
 
 
 def _whole(value: Any) -> bool:
@@ -195,10 +195,10 @@ def _whole(value: Any) -> bool:
 
 def _switch(holder: dict[str, Any], name: str, *, usual: bool) -> bool:
     """A parameter that is true or false; `usual` where it is left out."""
-    found = holder.get(name)
-    if found is not None and not isinstance(found, bool):
+    value = holder.get(name)
+    if value is not None and not isinstance(value, bool):
         refuse(f"{name} must be true or false")
-    return usual if found is None else found
+    return usual if value is None else value
 
 
 def _outputs(asked: dict[str, Any], classes: int) -> tuple[bool, int]:

@@ -103,9 +103,9 @@ async def models(request: Request) -> ProtocolModels:
     return ProtocolModels(
         models=registry.names(),
         versions=[
-            VersionState(name=name, version=str(one.version), state=_STATES[one.state], reason=one.reason)
+            VersionState(name=name, version=str(entry.version), state=_STATES[entry.state], reason=entry.reason)
             for name in registry.names()
-            for one in registry.versions(name)
+            for entry in registry.versions(name)
         ],
     )
 
@@ -115,17 +115,17 @@ async def status(request: Request, name: str, version: str | None) -> dict[str, 
     """Which versions answer."""
     number = version_number(version)
     await app_state(request).registry.refresh()
-    found = [one for one in app_state(request).registry.versions(name) if number in (None, one.version)]
-    if not found:
+    versions = [entry for entry in app_state(request).registry.versions(name) if number in (None, entry.version)]
+    if not versions:
         raise ApiError(HTTPStatus.NOT_FOUND, "unknown_model", f"model {name!r} has no version {number}")
     return {
         "model_version_status": [
             {
-                "version": str(one.version),
-                "state": _STATES[one.state],
-                "status": {"error_code": "UNKNOWN" if one.reason else "OK", "error_message": one.reason},
+                "version": str(entry.version),
+                "state": _STATES[entry.state],
+                "status": {"error_code": "UNKNOWN" if entry.reason else "OK", "error_message": entry.reason},
             }
-            for one in reversed(found)
+            for entry in reversed(versions)
         ]
     }
 
@@ -180,8 +180,8 @@ def _encoded(instance: Any) -> bytes | None:
 
 
 def _pixels(given: list[Any], loaded: LoadedModel) -> Pixels:
-    rows = [one[bundle.INPUT] if isinstance(one, dict) and bundle.INPUT in one else one for one in given]
-    if any(isinstance(one, dict) for one in rows):
+    rows = [row[bundle.INPUT] if isinstance(row, dict) and bundle.INPUT in row else row for row in given]
+    if any(isinstance(row, dict) for row in rows):
         refuse("send all images as pixels, or all of them encoded")
     card = loaded.card
     return pixels([len(rows), card.height, card.width, 3], rows)

@@ -56,16 +56,16 @@ def json_object(text: bytes, limits: JsonLimits) -> dict[str, Any]:
     """A JSON object; NaN, infinities, nesting without end and half of a surrogate pair are no JSON."""
     json_limits.check(text, limits)
     try:
-        found = _JSON.decode(text.decode(json.detect_encoding(text), "surrogatepass"))
+        document = _JSON.decode(text.decode(json.detect_encoding(text), "surrogatepass"))
         if _SURROGATE.search(text):
-            json.dumps(found, ensure_ascii=False).encode()
+            json.dumps(document, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         refuse("the request is not JSON: a string has half of a surrogate pair")
     except (ValueError, RecursionError) as error:
         refuse(f"the request is not JSON: {str(error)[:120]}")
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         refuse("the request must be a JSON object")
-    return found
+    return document
 
 
 _JSON: Final = json.JSONDecoder(parse_constant=_no_constants)
@@ -124,28 +124,30 @@ def _bytes(data: Any, shape: list[int]) -> bytes:
 def from_base64(data: Any) -> list[bytes]:
     """Encoded images from a list of base64 strings."""
     flat = (
-        [one[0] if isinstance(one, list) and len(one) == 1 else one for one in data] if isinstance(data, list) else []
+        [entry[0] if isinstance(entry, list) and len(entry) == 1 else entry for entry in data]
+        if isinstance(data, list)
+        else []
     )
-    if not flat or not all(isinstance(one, str) for one in flat):
+    if not flat or not all(isinstance(text, str) for text in flat):
         refuse("data must list encoded images as base64 strings")
     try:
-        return [decode_base64(one) for one in flat]
+        return [decode_base64(text) for text in flat]
     except ValueError as error:
         refuse(f"data must list encoded images as base64 strings: {error}")
 
 
 def from_length_prefixed(data: bytes) -> list[bytes]:
     """Elements, each after its length as a little-endian 32-bit number."""
-    found, place = [], 0
+    elements, place = [], 0
     while place < len(data):
         if place + 4 > len(data):
             refuse("the binary data end within an element's length")
         (length,) = struct.unpack_from("<I", data, place)
         if place + 4 + length > len(data):
             refuse(f"an element claims {length} bytes; {len(data) - place - 4} are left")
-        found.append(data[place + 4 : place + 4 + length])
+        elements.append(data[place + 4 : place + 4 + length])
         place += 4 + length
-    return found
+    return elements
 
 
 def undecodable(place: int, error: ImageError) -> ApiError:

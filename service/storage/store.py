@@ -47,13 +47,13 @@ class Store:
         Raises:
             StoreError: there is nothing, or it cannot be listed.
         """
-        found = {}
+        versions = {}
         for name in self._folders(""):
             if repository.is_name(name):
                 numbers = [int(entry) for entry in self._folders(name) if repository.is_number(entry)]
                 if numbers:
-                    found[name] = sorted(numbers, reverse=True)
-        return found
+                    versions[name] = sorted(numbers, reverse=True)
+        return versions
 
     def read(self, path: str, limit: int) -> bytes | None:
         """A small file; None where it is not there.

@@ -79,15 +79,15 @@ def find(source: Source, layout: Layout | None = None, size: Size | None = None)
         raise CannotImport(f"{source.path}: {shown} has no axis for the batch: export it with inputs of four axes")
     if len(dims) != 4:
         raise CannotImport(f"{source.path}: {shown} is no image: that has axes of batch, channels, height, width")
-    found = _layout(source, value.name, dims, layout, shown)
-    channels = dims[1 if found == "nchw" else 3] or _channels_by_graph(source, value.name) or 3
+    order = _layout(source, value.name, dims, layout, shown)
+    channels = dims[1 if order == "nchw" else 3] or _channels_by_graph(source, value.name) or 3
     if channels not in _CHANNELS or (channels == 1 and value.type == "tensor(uint8)"):
         raise CannotImport(
             f"{source.path}: {shown} has {channels} channels; images have 3 (colour), or 1 (grey, as floats)"
         )
-    sides = (dims[2], dims[3]) if found == "nchw" else (dims[1], dims[2])
+    sides = (dims[2], dims[3]) if order == "nchw" else (dims[1], dims[2])
     height, width = _size(source, sides, size, shown)
-    return ImageInput(value.name, _TYPES[value.type], found, channels, height, width, dims[0])
+    return ImageInput(value.name, _TYPES[value.type], order, channels, height, width, dims[0])
 
 
 def own_scaling(source: Source, name: str) -> float | None:
@@ -153,7 +153,7 @@ def _layout_by_graph(source: Source, name: str) -> Layout | None:
             if node.op_type in _ON_PLANES and node.input[0] == tensor:
                 return "nchw"
             if node.op_type == "Transpose":
-                order = next((list(one.ints) for one in node.attribute if one.name == "perm"), None)
+                order = next((list(attribute.ints) for attribute in node.attribute if attribute.name == "perm"), None)
                 if order in (_TO_PLANES, _FROM_PLANES):
                     return "nhwc" if order == _TO_PLANES else "nchw"
     return None
@@ -164,19 +164,26 @@ def _channels_by_graph(source: Source, name: str) -> int | None:
     for tensor in _alike(source, name, through=("Transpose",)):
         for node in source.consumers.get(tensor, []):
             if node.op_type == "Conv" and node.input[0] == tensor and node.input[1] in source.constants:
-                groups = next((helper.get_attribute_value(one) for one in node.attribute if one.name == "group"), 1)
+                groups = next(
+                    (
+                        helper.get_attribute_value(attribute)
+                        for attribute in node.attribute
+                        if attribute.name == "group"
+                    ),
+                    1,
+                )
                 return int(source.constants[node.input[1]].dims[1]) * groups
     return None
 
 
 def _alike(source: Source, name: str, through: tuple[str, ...] = ()) -> list[str]:
     """The tensors that have the values of an input, or some made of them one by one."""
-    found = [name]
-    for tensor in found:
+    tensors = [name]
+    for tensor in tensors:
         for node in source.consumers.get(tensor, []):
             if node.op_type in _ALIKE or node.op_type in through:
-                found += [output for output in node.output if output and output not in found]
-    return found
+                tensors += [output for output in node.output if output and output not in tensors]
+    return tensors
 
 
 def _size(source: Source, sides: tuple[int | None, int | None], given: Size | None, shown: str) -> Size:

@@ -97,13 +97,13 @@ def run(options: Options, console: Console) -> Bundle:
     repository.check_name(options.name)
     names = labels.read(options.labels) if isinstance(options.labels, Path) else labels.check(options.labels, "labels")
     file = source.read(options.model)
-    found = image_input.find(file, options.layout, options.size)
-    prepared = _preparation(options, file, found)
-    card = Card(options.name, names, found.height, found.width, options.resize_mode)
+    taken = image_input.find(file, options.layout, options.size)
+    prepared = _preparation(options, file, taken)
+    card = Card(options.name, names, taken.height, taken.width, options.resize_mode)
     own = _samples(options, card, console)
-    pixels = original.images(found.height, found.width) if own is None else own.first(_PARITY_IMAGES)
-    values, output = _answers(options, original.Original(file, found, prepared), file, pixels, len(names))
-    plan = Plan(file, found, prepared, output, len(names))
+    pixels = original.images(taken.height, taken.width) if own is None else own.first(_PARITY_IMAGES)
+    values, output = _answers(options, original.Original(file, taken, prepared), file, pixels, len(names))
+    plan = Plan(file, taken, prepared, output, len(names))
     card = dataclasses.replace(card, training=_training(options, plan))
     _check_new(options, card)
     with repository.staging(options.output, options.name) as staged:
@@ -126,22 +126,29 @@ def run(options: Options, console: Console) -> Bundle:
         return read(repository.publish(staged))
 
 
-def _preparation(options: Options, file: Source, found: ImageInput) -> Preparation:
+def _preparation(options: Options, file: Source, given_input: ImageInput) -> Preparation:
     """What the options say of values, checked against the input."""
-    prepared = Preparation(found.height, found.width, found.channels, found.layout, found.dtype, bgr=options.bgr)
-    if options.bgr and found.channels == 1:
-        raise CannotImport(f"--bgr does not fit input {found.name!r}, which takes grey")
+    prepared = Preparation(
+        given_input.height,
+        given_input.width,
+        given_input.channels,
+        given_input.layout,
+        given_input.dtype,
+        bgr=options.bgr,
+    )
+    if options.bgr and given_input.channels == 1:
+        raise CannotImport(f"--bgr does not fit input {given_input.name!r}, which takes grey")
     given = [name for name in ("mean", "std", "value_range") if getattr(options, name) is not None]
-    if found.dtype == "uint8":
+    if given_input.dtype == "uint8":
         if given:
-            raise CannotImport(f"input {found.name!r} takes bytes, 0 to 255: leave out --mean, --std and --range")
+            raise CannotImport(f"input {given_input.name!r} takes bytes, 0 to 255: leave out --mean, --std and --range")
         return dataclasses.replace(prepared, low=0, high=255)
     if "value_range" in given and len(given) > 1:
         raise CannotImport("--range does not go with --mean and --std, which are of values in [0, 1]: give either")
     if len(given) == 1 and "value_range" not in given:
         missing = "std" if given == ["mean"] else "mean"
-        raise CannotImport(f"--{given[0]} needs --{missing}: give both, {found.channels} numbers each")
-    scaling = image_input.own_scaling(file, found.name)
+        raise CannotImport(f"--{given[0]} needs --{missing}: give both, {given_input.channels} numbers each")
+    scaling = image_input.own_scaling(file, given_input.name)
     if scaling is not None and not given:
         raise CannotImport(
             f"{file.path} begins by multiplying its input with {scaling:.4g}, so it takes values of 0 to 255: add "
@@ -149,9 +156,10 @@ def _preparation(options: Options, file: Source, found: ImageInput) -> Preparati
         )
     for name in ("mean", "std"):
         numbers = getattr(options, name)
-        if numbers is not None and len(numbers) != found.channels:
+        if numbers is not None and len(numbers) != given_input.channels:
             raise CannotImport(
-                f"--{name} has {len(numbers)} numbers; input {found.name!r} has {found.channels} channels, one for each"
+                f"--{name} has {len(numbers)} numbers; input {given_input.name!r} has {given_input.channels} channels, "
+                "one for each"
             )
         if numbers is not None and not np.isfinite(numbers).all():
             raise CannotImport(f"--{name} must be finite numbers, not {numbers}")
@@ -240,14 +248,14 @@ def _wrap(plan: Plan, card: Card, staged: Path, pixels: Pixels, values: Array) -
 
 
 def _tell(console: Console, plan: Plan, batching: Batching, compared: Parity) -> None:
-    found, kind = plan.image_input, plan.output.kind
+    taken, kind = plan.image_input, plan.output.kind
     several = {
         "any": "",
         "freed": ", its fixed batch freed",
         "one by one": ", run on one image at a time (export it with a free batch, and several are run at once)",
     }[batching]
     console.print(
-        f"input {escape(repr(found.name))}: {found.height}x{found.width}, {plan.preparation.describe()}{several}\n"
+        f"input {escape(repr(taken.name))}: {taken.height}x{taken.width}, {plan.preparation.describe()}{several}\n"
         f"output {escape(repr(plan.output.name))}: {plan.classes} classes, as {kind}\n"
         f"parity: differs from the original by {compared.probability:.1e} in probability at most, and names the same "
         f"class for {compared.same} of {compared.images} images",

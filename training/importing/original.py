@@ -42,7 +42,7 @@ class Original:
         """
         names = [value.name for value in self._source.session.get_outputs()]
         batch = self._input.batch or 1
-        found: dict[str, list[Array]] = {name: [] for name in names}
+        outputs: dict[str, list[Array]] = {name: [] for name in names}
         for image in pixels:
             prepared = np.repeat(self._preparation.array(image[None]), batch, 0)
             try:
@@ -54,10 +54,10 @@ class Original:
                 ) from None
             for name, value in zip(names, values, strict=True):
                 if isinstance(value, np.ndarray) and value.ndim and len(value) == batch:
-                    found[name].append(value[0])
+                    outputs[name].append(value[0])
         return {
             name: np.stack(values)
-            for name, values in found.items()
+            for name, values in outputs.items()
             if len(values) == len(pixels) and len({value.shape for value in values}) == 1
         }
 

@@ -67,13 +67,13 @@ def measure(draft: Bundle, pixels: Pixels, values: Array, output: ClassOutput, *
     quiet.log_severity_level = 4  # a graph that does not run in batches is tried in another form
     worst, same = 0.0, 0
     for size in _BATCHES:
-        found = []
+        batches = []
         for start in range(0, len(pixels), size):
             try:
-                found.append(session.run([PROBABILITIES, LOGITS], {INPUT: pixels[start : start + size]}, quiet))
+                batches.append(session.run([PROBABILITIES, LOGITS], {INPUT: pixels[start : start + size]}, quiet))
             except Exception as error:  # onnxruntime's exceptions have no base of their own
                 raise Disagreement(f"a batch of {size} images does not run: {first_line(error)}") from None
-        probabilities, logits = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        probabilities, logits = (np.concatenate(parts) for parts in zip(*batches, strict=True))
         if probabilities.shape != expected.shape:
             raise Disagreement(f"a batch of {size} images gives {len(probabilities)} answers, not {len(expected)}")
         off = float(np.abs(probabilities - expected).max())

@@ -62,20 +62,20 @@ class Source:
     @cached_property
     def consumers(self) -> dict[str, list[onnx.NodeProto]]:
         """The nodes that read a tensor."""
-        found: dict[str, list[onnx.NodeProto]] = {}
+        consumers: dict[str, list[onnx.NodeProto]] = {}
         for node in self.proto.graph.node:
             for name in dict.fromkeys(node.input):
-                found.setdefault(name, []).append(node)
-        return found
+                consumers.setdefault(name, []).append(node)
+        return consumers
 
     @cached_property
     def constants(self) -> dict[str, onnx.TensorProto]:
         """The tensors that are the same for every image."""
-        found = {tensor.name: tensor for tensor in self.proto.graph.initializer}
+        tensors = {tensor.name: tensor for tensor in self.proto.graph.initializer}
         for node in self.proto.graph.node:
             if node.op_type == "Constant" and node.attribute[0].name == "value":
-                found[node.output[0]] = node.attribute[0].t
-        return found
+                tensors[node.output[0]] = node.attribute[0].t
+        return tensors
 
     @property
     def opset(self) -> int:

@@ -74,8 +74,8 @@ def build(plan: Plan, batching: Batching, temperature: float = 1.0) -> onnx.Mode
     network = _needed([*before, *graph.node, *behind], {LOGITS})
     constants = [*graph.initializer, *constants, *more]
     if batching == "one by one":
-        network, one = _loop(plan, network)
-        constants += one
+        network, constant = _loop(plan, network)
+        constants += constant
     tail, last = _probabilities(temperature)
     constants += last
     size = [plan.preparation.height, plan.preparation.width, 3]
@@ -167,7 +167,7 @@ def _free_batch(graph: onnx.GraphProto, batch: int) -> None:
         shape = numpy_helper.to_array(constants[node.input[1]]).copy()
         if len(shape) > 1 and shape[0] == batch:
             shape[0] = 0 if -1 in shape else -1  # as many as the input has, or as are left
-            for attribute in [one for one in node.attribute if one.name == "allowzero"]:
+            for attribute in [item for item in node.attribute if item.name == "allowzero"]:
                 node.attribute.remove(attribute)
             freed = numpy_helper.from_array(shape, f"{PREFIX}/shape{place}")
             graph.initializer.append(freed)

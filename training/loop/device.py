@@ -58,7 +58,7 @@ class Device:
         self._blocks = Blocks(batches, None if is_resident else on_host, self._place)
         variable = model.optimizer.learning_rate
         self._rate_at = [own is variable for own in model.optimizer.variables].index(True)
-        place = {id(v): (group, i) for group, found in self._variables().items() for i, v in enumerate(found)}
+        place = {id(v): (group, i) for group, variables in self._variables().items() for i, v in enumerate(variables)}
         self._weights_at = [place[id(weight)] for weight in model.weights]
         self._is_compiled = False
         shardings = None
@@ -97,7 +97,7 @@ class Device:
         }
 
     def _state(self) -> State:
-        state = {group: [variable.value for variable in found] for group, found in self._variables().items()}
+        state = {group: [variable.value for variable in variables] for group, variables in self._variables().items()}
         return {**state, "slow": [self._put(value) for value in self._averaging.slow] if self._averaging else []}
 
     def _schedule(self, block: Block, step: int, points: list[Point]) -> Rows:

@@ -111,8 +111,8 @@ def scatter(groups: dict[str, Arrays], model: keras.Model, averaging: optimisers
 
 def start_of(saved: Checkpoint) -> Start | None:
     """Return what the network of a checkpoint knew before its first step."""
-    found = saved.arrays.get("start")
-    return Start(*found) if found else None
+    arrays = saved.arrays.get("start")
+    return Start(*arrays) if arrays else None
 
 
 def arrays(variables: list[Any]) -> Arrays:

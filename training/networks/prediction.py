@@ -25,5 +25,5 @@ def outputs(model: keras.Model, images: npt.NDArray[Any]) -> npt.NDArray[np.floa
     missing = -len(x) % (distribution.device_mesh.devices.size if distribution else 1)
     if missing:
         x = np.concatenate([x, np.repeat(x[-1:], missing, axis=0)])
-    found = np.asarray(keras.ops.convert_to_numpy(model.predict_on_batch(x)), np.float32)
-    return found[: len(images)]
+    values = np.asarray(keras.ops.convert_to_numpy(model.predict_on_batch(x)), np.float32)
+    return values[: len(images)]
