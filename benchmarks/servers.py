@@ -20,7 +20,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 PEERS: Final = Path(__file__).resolve().parent / "peers"
 ENVIRONMENTS: Final = ROOT / ".venv-bench"
 PORT: Final = 8451
-FORM, TENSOR = "multipart", "V2 binary"
+FORM, TENSOR, RAW = "multipart", "V2 binary", "raw body"
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _triton(setting: Setting, folder: Path) -> list[str]:
 
 
 SERVERS: Final = (
-    Server("Kernelscope", (FORM, TENSOR), _kernelscope),
+    Server("Kernelscope", (FORM, TENSOR, RAW), _kernelscope),
     Server("Triton 2.51, Python backend", (TENSOR,), _triton, "triton"),
     Server("plain FastAPI", (FORM,), _fastapi, "fastapi"),
     Server("LitServe", (FORM,), _script("litserve", "litserve_app.py"), "litserve"),

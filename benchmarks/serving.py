@@ -30,7 +30,7 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from benchmarks.servers import FORM, PORT, ROOT, SERVERS, TENSOR, Server, Setting
+from benchmarks.servers import FORM, PORT, RAW, ROOT, SERVERS, TENSOR, Server, Setting
 
 HERE: Final = Path(__file__).resolve().parent
 START_SECONDS: Final = 120
@@ -66,6 +66,8 @@ def body(form: str, image: bytes, bundle: Path) -> Body:
         part = f"{head}\r\nContent-Type: image/jpeg\r\n\r\n".encode() + image
         kind = f"multipart/form-data; boundary={BOUNDARY}"
         return Body(part + f"\r\n--{BOUNDARY}--\r\n".encode(), kind, "/predict")
+    if form == RAW:
+        return Body(image, "image/jpeg", "/predict")
     card = json.loads((bundle / "card.json").read_text())
     pixels = np.asarray(Image.open(io.BytesIO(image)).convert("RGB").resize((card["width"], card["height"])))
     tensor = {"name": "images", "shape": [1, *pixels.shape], "datatype": "UINT8"}
@@ -199,7 +201,7 @@ def main() -> None:
     parser.add_argument("--defaults", action="store_true", help="each server's own number of processes and threads")
     parser.add_argument("--decoder", choices=["pillow", "ours"], default="pillow", help="what peers decode with")
     parser.add_argument("--log-requests", action="store_true")
-    parser.add_argument("--forms", nargs="*", choices=[FORM, TENSOR], default=[FORM, TENSOR])
+    parser.add_argument("--forms", nargs="*", choices=[FORM, TENSOR, RAW], default=[FORM, TENSOR, RAW])
     parser.add_argument("--only", nargs="*", help="names of servers; all by default")
     chosen = parser.parse_args()
     if not shutil.which("wrk"):

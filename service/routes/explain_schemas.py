@@ -125,7 +125,7 @@ class Explanation(_Reply):
     """One method's account of one answer."""
 
     method: str
-    of: NamedClass = Field(alias="class")
+    class_: NamedClass = Field(alias="class")
     against: NamedClass | None
     score: float = Field(description="the class' logit, less the other's where there is one")
     graph: Graph = Field(description="what was explained: the model that is served, or its float32 twin")
