@@ -1,6 +1,6 @@
-"""`make bench-limits`: how the server starts, idles, lasts, and behaves when it is asked for four times what it can do.
+"""`make bench-limits`: how the server starts, idles, lasts, explains, and copes with four times what it can do.
 
-Needs wrk (Debian: wrk). Each figure is printed as it is had; the whole takes about five minutes.
+Needs wrk (Debian: wrk). Each figure is printed as it is had; the whole takes about ten minutes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ IMAGE = (ROOT / "examples" / "cat.jpg").read_bytes()
 PAGE = os.sysconf("SC_PAGE_SIZE")
 DEADLINE = 1.0
 """Seconds within which an answer counts, in the overload."""
+METHODS = ("contributions", "gradient_activation", "occlusion", "integrated_gradients")
 
 
 @contextmanager
@@ -229,11 +231,10 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))] if values else float("nan")
 
 
-async def overload(seconds: float) -> None:
-    """Four times the capacity, then nothing but one request after the other."""
-    before = await alone(300)
+async def peak() -> float:
+    """Answers a second within the deadline, at most: the rate is raised until answers no longer keep up with it."""
     capacity, rate = 0.0, 500.0
-    while True:  # the peak: raise the rate until answers no longer keep up with it
+    while True:
         load = Load(rate, 3)
         await offer(load, 500)
         answered = sum(took <= DEADLINE for took in load.taken) / load.seconds
@@ -242,6 +243,54 @@ async def overload(seconds: float) -> None:
             break
         rate *= 1.25
     print(f"peak: {capacity:.0f} answers/s within {DEADLINE:g} s, at {rate:.0f} requests/s offered")
+    return capacity
+
+
+def explain(method: str) -> None:
+    """Ask for one explanation. Raises where it is not answered."""
+    url = f"http://127.0.0.1:{PORT}/explain?method={method}"
+    request = urllib.request.Request(url, IMAGE, {"Content-Type": "image/jpeg"})
+    with urllib.request.urlopen(request, timeout=60) as reply:  # noqa: S310 -- our own server's address
+        reply.read()
+
+
+def explain_until(ended: threading.Event, method: str) -> int:
+    """Ask for one explanation after the other; returns how many were answered."""
+    count = 0
+    while not ended.is_set():
+        explain(method)
+        count += 1
+    return count
+
+
+async def explanations(rounds: int, seconds: float) -> None:
+    """The slowest of a hundred predictions at half of the peak, alone and beside one explanation at a time."""
+    rate = (await peak()) / 2
+    for method in METHODS:
+        await asyncio.to_thread(explain, method)  # its process starts with the first
+    for method in METHODS:
+        figures: dict[bool, list[float]] = {False: [], True: []}
+        counts, shed = [], 0
+        for _ in range(rounds):
+            for beside in (False, True):
+                load, ended = Load(rate, seconds), threading.Event()
+                asking = asyncio.create_task(asyncio.to_thread(explain_until, ended, method)) if beside else None
+                await offer(load, 100)
+                ended.set()
+                if asking:
+                    counts.append((await asking) / seconds)
+                figures[beside].append(percentile(load.taken, 0.99) * 1e3)
+                shed += len(load.refused) + sum(load.other.values())
+        print(
+            f"{method}: p99 at {rate:.0f} requests/s {shown(figures[False], 'ms', 1)} alone, "
+            f"{shown(figures[True], 'ms', 1)} beside {shown(counts, 'explanations/s', 1)}; {shed} not answered"
+        )
+
+
+async def overload(seconds: float) -> None:
+    """Four times the capacity, then nothing but one request after the other."""
+    before = await alone(300)
+    capacity = await peak()
     load = Load(4 * capacity, seconds)
     spent = time.process_time()
     await offer(load, 1000)
@@ -265,7 +314,7 @@ async def overload(seconds: float) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", default=["start", "idle", "soak", "overload"])
+    parser.add_argument("--only", nargs="*", default=["start", "idle", "soak", "explanations", "overload"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("flags", nargs="*", help="flags of `kernelscope serve`, after --")
@@ -276,6 +325,9 @@ def main() -> None:
         idle(20, chosen.flags)
     if "soak" in chosen.only:
         soak(chosen.requests, chosen.flags)
+    if "explanations" in chosen.only:
+        with serving("--timeout", str(DEADLINE), *chosen.flags):
+            uvloop.run(explanations(chosen.rounds, 5))
     if "overload" in chosen.only:
         with serving("--timeout", str(DEADLINE), *chosen.flags):
             uvloop.run(overload(10))

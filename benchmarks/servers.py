@@ -50,6 +50,7 @@ class Server:
         command: starts it; given the setting and an empty folder.
         environment: its environment's folder; None for this one.
         variables: of its own.
+        is_asked_for: whether it is measured only where it is named.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Server:
     command: Callable[[Setting, Path], list[str]]
     environment: str | None = None
     variables: dict[str, str] = field(default_factory=dict)
+    is_asked_for: bool = False
 
     def is_there(self) -> bool:
         """Whether its environment has been made."""
@@ -80,13 +82,26 @@ class Server:
             yield command, variables
 
 
-def _kernelscope(setting: Setting, folder: Path) -> list[str]:
+def _models(setting: Setting, folder: Path) -> str:
+    """A models folder that holds this bundle alone."""
     models = folder / "models" / setting.bundle.parent.name
     models.mkdir(parents=True)
     (models / setting.bundle.name).symlink_to(setting.bundle)
-    words = ["-m", "kernelscope", "serve", "--port", str(PORT), "--models", str(folder / "models")]
+    return str(folder / "models")
+
+
+def _kernelscope(setting: Setting, folder: Path) -> list[str]:
+    words = ["-m", "kernelscope", "serve", "--port", str(PORT), "--models", _models(setting, folder)]
     words += ["--log-requests", str(setting.log_requests).lower()]
     return [sys.executable, *words, *(["--workers", str(setting.processes)] if setting.processes else [])]
+
+
+def _on_ray(replicas: int) -> Callable[[Setting, Path], list[str]]:
+    return lambda setting, folder: [
+        "/usr/bin/env", f"BENCH_MODELS={_models(setting, folder)}",
+        f"KERNELSCOPE_LOG_REQUESTS={str(setting.log_requests).lower()}",
+        sys.executable, "on_ray.py", str(PORT), str(replicas),
+    ]  # fmt: skip
 
 
 def _python(name: str) -> str:
@@ -146,4 +161,6 @@ SERVERS: Final = (
     Server("LitServe", (FORM,), _script("litserve", "litserve_app.py"), "litserve"),
     Server("BentoML", (FORM,), _bentoml, "bentoml", {"BENTOML_DO_NOT_TRACK": "true"}),
     Server("Ray Serve", (FORM,), _script("ray", "ray_app.py"), "ray", {"RAY_USAGE_STATS_ENABLED": "0"}),
+    Server("Kernelscope on Ray, one replica", (FORM, TENSOR, RAW), _on_ray(1), is_asked_for=True),
+    Server("Kernelscope on Ray, two replicas", (FORM, TENSOR, RAW), _on_ray(2), is_asked_for=True),
 )

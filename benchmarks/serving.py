@@ -202,14 +202,14 @@ def main() -> None:
     parser.add_argument("--decoder", choices=["pillow", "ours"], default="pillow", help="what peers decode with")
     parser.add_argument("--log-requests", action="store_true")
     parser.add_argument("--forms", nargs="*", choices=[FORM, TENSOR, RAW], default=[FORM, TENSOR, RAW])
-    parser.add_argument("--only", nargs="*", help="names of servers; all by default")
+    parser.add_argument("--only", nargs="*", help="names of servers; by default all but those on Ray")
     chosen = parser.parse_args()
     if not shutil.which("wrk"):
         raise SystemExit("wrk is not installed: apt-get install wrk")
     processes = 0 if chosen.defaults else chosen.processes
     setting = Setting(chosen.bundle.resolve(), processes, chosen.decoder, chosen.log_requests)
     image = chosen.image.read_bytes()
-    servers = [peer for peer in SERVERS if not chosen.only or peer.name in chosen.only]
+    servers = [peer for peer in SERVERS if (peer.name in chosen.only if chosen.only else not peer.is_asked_for)]
     for server in servers:
         if not server.is_there():
             print(f"{server.name} is left out: its environment has not been made", file=sys.stderr)

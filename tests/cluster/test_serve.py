@@ -1,4 +1,4 @@
-"""deploy/ray/serve.py on two nodes: under load, a version is replaced and a node dies."""
+"""deploy/ray/serve.py on two nodes: under load, a version is replaced, a node dies, and replicas are added."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.support.images import image
-from tests.support.models import ROTATED, colour_bundle
+from tests.support.models import ROTATED, colour_bundle, slow_bundle
 from tests.support.server import ROOT
 from tests.support.two_nodes import TwoNodes
 from tests.support.waiting import eventually
@@ -23,6 +23,18 @@ pytest.importorskip("ray", reason="Ray is not installed: make test-cluster bring
 RED = image("red")
 PATIENCE = 60.0
 """Seconds that a client tries again for."""
+
+
+REPLICAS = """
+import sys, time, ray
+from ray import serve
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+while True:
+    states = serve.status().applications["kernelscope"].deployments["kernelscope"].replica_states
+    print(states.get("RUNNING", 0), flush=True)
+    time.sleep(0.5)
+"""
+"""Prints how many replicas run, again and again."""
 
 
 def deploy(nodes: TwoNodes, models: Path, *words: str) -> None:
@@ -100,6 +112,34 @@ def test_a_version_is_replaced_and_a_node_dies_under_load(nodes: TwoNodes, tmp_p
     client.end()
     assert client.lost == 0
     assert set(client.labels[before:]) == {"blue"}
+
+
+def test_replicas_follow_the_load(nodes: TwoNodes, tmp_path: Path) -> None:
+    """One, two under a load of more than the target, and one again when it is over."""
+    models = tmp_path / "models"
+    slow_bundle(models, seconds=0.5)
+    words = ("--target-requests", "1", "--upscale-delay", "0.5", "--downscale-delay", "2")
+    deploy(nodes, models, "--min-replicas", "1", "--max-replicas", "2", *words)
+    watching = subprocess.Popen([sys.executable, "-c", REPLICAS, nodes.address], stdout=subprocess.PIPE, text=True)
+    clients = [Client(nodes.ports[0]) for _ in range(4)]
+    try:
+        assert watching.stdout
+        counts = map(int, watching.stdout)
+        assert next(counts) == 1
+        for client in clients:
+            client.start()
+        assert next(count for count in counts if count != 1) == 2
+        for client in clients:
+            client.end()
+        assert next(count for count in counts if count != 2) == 1
+    finally:
+        watching.kill()
+        watching.wait()
+        for client in clients:
+            if client.is_alive():
+                client.end()
+    assert [client.failures for client in clients] == [[]] * 4
+    assert all(client.labels for client in clients)
 
 
 def _label(url: str) -> str:
