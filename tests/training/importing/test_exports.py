@@ -1,4 +1,4 @@
-"""What torchvision and Keras export, imported, compared, served and explained."""
+"""What torchvision, Hugging Face and Keras export, imported, compared, served and explained."""
 
 from __future__ import annotations
 
@@ -81,6 +81,28 @@ def test_they_are_served_and_explained(serve: Callable[..., Server], repository:
         layers = server.client.get(f"/models/{name}/layers").json()
         assert sum(layer["kind"] == "convolution" for layer in layers["layers"]) >= 20
         assert layers["methods"] == ["contributions", "occlusion", "integrated_gradients", "gradient_activation"]
+
+
+def test_hugging_face(serve: Callable[..., Server], exported: Path, images: np.ndarray, tmp_path: Path) -> None:
+    """A vision transformer, with the mean and deviation that its image processor has."""
+    file = exported / "vit.onnx"
+    if not file.exists():
+        pytest.skip("transformers is not installed beside PyTorch")
+    half = (0.5, 0.5, 0.5)
+    imported = kernelscope.import_model(file, LABELS, name="vit", output=tmp_path, mean=half, std=half, progress=False)
+    values = np.ascontiguousarray(((images / np.float32(255) - 0.5) / 0.5).transpose(0, 3, 1, 2), np.float32)
+    expected = foreign.run(file, values)
+    (probabilities,) = open_session(imported).run([PROBABILITIES], {INPUT: images})
+    assert np.ptp(expected, axis=1).min() > 1e-2
+    assert np.abs(probabilities - softmax(expected)).max() < LARGEST
+    server = serve("--models", str(tmp_path))
+    image = (ROOT / "examples" / "cat.jpg").read_bytes()
+    assert server.client.post("/predict", content=image).json()["label"] in LABELS
+    methods = server.client.get("/models/vit/layers").json()["methods"]
+    assert "occlusion" in methods
+    for method in methods:
+        answer = server.client.post("/explain", params={"method": method}, content=image)
+        assert answer.status_code == 200, answer.text
 
 
 @pytest.mark.filterwarnings("ignore")
