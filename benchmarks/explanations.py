@@ -85,7 +85,7 @@ class Model:
 
     @cached_property
     def _session(self) -> Any:
-        return session.open_session(self._bundle, threads=1, spinning=False)
+        return session.open_session(self._bundle, threads=1, spin_microseconds=0)
 
     def probabilities(self, images: Pixels) -> Map:
         """What the bundle answers, (N, classes), calibrated as its card says."""

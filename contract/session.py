@@ -21,7 +21,7 @@ def open_session(
     *,
     threads: int = 0,
     providers: Sequence[str] = ("CPUExecutionProvider",),
-    spinning: bool = True,
+    spin_microseconds: int | None = None,
     outputs: Sequence[str] = (PROBABILITIES,),
     content: bytes | None = None,
 ) -> onnxruntime.InferenceSession:
@@ -31,8 +31,9 @@ def open_session(
         bundle: the bundle.
         threads: threads for one run; 0 for as many as there are cores, by this process's affinity and cgroup.
         providers: onnxruntime's execution providers, in order of preference.
-        spinning: whether a thread without work spins for a moment. A server that also decodes images turns it off: a
-            spinning thread takes the core from decoding and from the event loop.
+        spin_microseconds: for which a thread without work spins before it sleeps; onnxruntime's choice where None. A
+            server that also decodes images gives few or none: a spinning thread takes the core from decoding and from
+            the event loop.
         outputs: the outputs that the caller needs.
         content: the model file's bytes, where the caller has read them; else they are read here.
 
@@ -48,8 +49,10 @@ def open_session(
     options.intra_op_num_threads = threads or cores()  # left to itself, onnxruntime ignores a cgroup's limit
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    if not spinning:
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if spin_microseconds is not None:
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin_microseconds > 0)))
+    if spin_microseconds:
+        options.add_session_config_entry("session.intra_op.spin_duration_us", str(spin_microseconds))
     try:
         session = onnxruntime.InferenceSession(content or bundle.model, options, providers=list(providers))
     except Exception as error:  # onnxruntime's exceptions have no common base class but Exception

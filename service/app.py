@@ -25,6 +25,7 @@ from service.http.auth import ApiKeys, Authentication
 from service.http.fast_route import FastRoute
 from service.inference import memory_budget
 from service.inference.decoder import Decoder
+from service.inference.idle_cores import IdleCores
 from service.inference.refusal import Refusal
 from service.inference.registry import Registry
 from service.inference.trial import try_to_load
@@ -69,7 +70,8 @@ def create_state(
     async def trial(bundle: Bundle) -> None:
         await try_to_load(bundle, settings)
 
-    registry = Registry(settings, instruments, trial=trial, loading=link.loading, fatal=fatal)
+    others = IdleCores(link.memory.runs, link.number)
+    registry = Registry(settings, instruments, trial=trial, loading=link.loading, fatal=fatal, others=others)
     shares = memory_budget.shares(settings.image_memory, link.memory.image_memory, link.number, instruments)
     decoder = Decoder(
         instruments,

@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     model: str | None = Field(None, description="model that answers /predict unless the request names one")
     top_k: int = Field(5, ge=1, description="classes listed in a reply unless the request says how many")
     threads: int = Field(0, ge=0, description="onnxruntime threads a model and process; 0 for its share of the cores")
+    lone_threads: int = Field(
+        0, ge=0, description="the same for one image while the other processes run nothing; 0 for all cores"
+    )
     providers: str = Field("cpu", description="what to compute on, in order: cpu, cuda, tensorrt, openvino")
     max_batch_size: int = Field(32, ge=1, le=1024, description="images run through a model at once")
     max_queue: int = Field(1024, ge=1, description="images that may wait for a model before requests are refused")
@@ -138,7 +141,7 @@ def may_fork() -> bool:
 
 
 def settled(settings: Settings) -> Settings:
-    """With the zeros of `workers`, `threads` and `image_memory` replaced by what this machine suggests.
+    """With the zeros of `workers`, `threads`, `lone_threads` and `image_memory` replaced by what suits this machine.
 
     One process a core, with one thread: on two cores that answered a third more requests than one process with two,
     at a lower latency (docs/performance.md). More than eight are left to whoever has the memory and the connections;
@@ -153,9 +156,13 @@ def settled(settings: Settings) -> Settings:
     room = max(1, (limit - _IMAGE_MEMORY - _SUPERVISOR_MEMORY) // _WORKER_MEMORY)
     workers = settings.workers or (min(cores(), _MOST_WORKERS, room) if may_fork() else 1)
     threads = settings.threads or max(1, cores() // workers)
+    lone_threads = settings.lone_threads or settings.threads or cores()
     left = limit - _SUPERVISOR_MEMORY - workers * _WORKER_MEMORY
     image_memory = settings.image_memory or max(_IMAGE_MEMORY, min(workers * _IMAGE_MEMORY, left))
-    return settings.model_copy(update={"workers": workers, "threads": threads, "image_memory": image_memory})
+    return settings.model_copy(update={
+            "workers": workers, "threads": threads, "lone_threads": lone_threads, "image_memory": image_memory,
+        }
+    )  # fmt: skip
 
 
 def load(**flags: object) -> Settings:

@@ -70,6 +70,7 @@ class SharedMemory:
     Attributes:
         connections: uint32 (workers,), client connections of each.
         heartbeats: float64 (workers,), when each one's event loop last ran, by `time.monotonic`; 0 before it first did.
+        runs: float64 (workers,), when each one last ran a model; see `idle_cores`.
         ready: uint8 (workers,), 1 for each that serves.
         loading: what each is loading now; see `WorkerLink.loading`.
         figures: the last metrics of each.
@@ -80,6 +81,7 @@ class SharedMemory:
     def __init__(self, workers: int) -> None:
         self.connections = np.frombuffer(mmap.mmap(-1, 4 * workers), np.uint32)
         self.heartbeats = np.frombuffer(mmap.mmap(-1, 8 * workers), np.float64)
+        self.runs = np.frombuffer(mmap.mmap(-1, 8 * workers), np.float64)
         self.ready = np.frombuffer(mmap.mmap(-1, workers), np.uint8)
         self.key_times = np.frombuffer(mmap.mmap(-1, 8 * SLOTS), np.float64)
         shares = len(memory_budget.SHARES)

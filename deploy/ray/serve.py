@@ -124,8 +124,9 @@ def _settings(chosen: argparse.Namespace) -> Settings:
         )
     if chosen.target_requests < 1 or chosen.cpus <= 0 or min(chosen.upscale_delay, chosen.downscale_delay) < 0:
         raise UsageError("--target-requests and --cpus must be more than 0, delays not less")
+    threads = max(1, min(cores(), int(chosen.cpus)))
     return whole.model_copy(
-        update={"models": whole.models.absolute(), "admin_key": "", "threads": max(1, min(cores(), int(chosen.cpus)))}
+        update={"models": whole.models.absolute(), "admin_key": "", "threads": threads, "lone_threads": threads}
     )
 
 

@@ -14,6 +14,7 @@ from contract.preprocessing import Pixels
 from contract.repository import Fingerprint
 from service.inference.batcher import Batcher
 from service.inference.engine import Engine
+from service.inference.idle_cores import IdleCores
 from service.inference.submission import Probabilities
 from service.observability.metrics import Metrics
 from service.settings import Settings
@@ -160,15 +161,28 @@ def _on_loop(engine: Engine, settings: Settings) -> int:
     return max(1, int(_TURN_SECONDS / engine.seconds))
 
 
-def load(bundle: Bundle, settings: Settings, metrics: Metrics, fingerprint: Fingerprint | None = None) -> LoadedModel:
+def load(
+    bundle: Bundle,
+    settings: Settings,
+    metrics: Metrics,
+    fingerprint: Fingerprint | None = None,
+    others: IdleCores | None = None,
+) -> LoadedModel:
     """Load a bundle's model and warm it; this blocks.
+
+    Args:
+        bundle: what to load.
+        settings: with the numbers of threads settled.
+        metrics: told of each run.
+        fingerprint: of the bundle's files.
+        others: what the other processes do.
 
     Raises:
         BundleError: it cannot be served.
         UsageError: the settings name a provider that is not there.
     """
     start = time.perf_counter()
-    engine = Engine(bundle, settings.threads, settings.providers)
+    engine = Engine(bundle, settings.threads, settings.providers, lone_threads=settings.lone_threads, others=others)
     engine.warm(settings.max_batch_size)
     stats = Stats()
     watch = _Watch(bundle.folder.parent.name, bundle.version, bundle.card.unsure_below, stats, metrics)

@@ -17,6 +17,7 @@ from contract import repository
 from contract.bundle import MODEL, Bundle
 from contract.errors import BundleError, BundleNotFound, KernelscopeError, UsageError
 from contract.repository import Fingerprint
+from service.inference.idle_cores import IdleCores
 from service.inference.loaded_model import LoadedModel, load
 from service.inference.model_state import Canary, GroupState, ModelState, VersionStatus
 from service.inference.model_versions import ModelVersions
@@ -37,6 +38,7 @@ class Registry:
         trial: loads a bundle in a process of its own, once this one serves; raises `BundleError` where that fails.
         loading: entered while a version is loaded here, so that the supervisor knows what a death was caused by.
         fatal: versions that ended a process that loaded them: by model and version, why.
+        others: what the other processes run.
     """
 
     def __init__(
@@ -47,8 +49,9 @@ class Registry:
         trial: Callable[[Bundle], Awaitable[None]] | None = None,
         loading: Callable[[str, int], AbstractContextManager[None]] = lambda name, version: nullcontext(),
         fatal: Mapping[tuple[str, int], Refusal] | None = None,
+        others: IdleCores | None = None,
     ) -> None:
-        self._settings, self._metrics = settings, metrics
+        self._settings, self._metrics, self._others = settings, metrics, others
         self._trial, self._loading = trial, loading
         self._models: dict[str, ModelVersions] = {}
         self._fatal = dict(fatal or {})
@@ -420,7 +423,7 @@ class Registry:
 
     def _load(self, bundle: Bundle, fingerprint: Fingerprint | None) -> LoadedModel:
         with self._loading(bundle.folder.parent.name, bundle.version):
-            return load(bundle, self._settings, self._metrics, fingerprint)
+            return load(bundle, self._settings, self._metrics, fingerprint, self._others)
 
     async def _install(self, loaded: LoadedModel) -> None:
         model = self._model(loaded.name)

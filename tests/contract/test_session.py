@@ -25,9 +25,12 @@ def test_threads_and_spinning_are_set(tmp_path: Path) -> None:
     model = colour_bundle(tmp_path)
     options = open_session(model).get_session_options()
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (cores(), 1)
-    options = open_session(model, threads=3, spinning=False).get_session_options()
+    options = open_session(model, threads=3, spin_microseconds=0).get_session_options()
     assert options.intra_op_num_threads == 3
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    options = open_session(model, spin_microseconds=50).get_session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "1"
+    assert options.get_session_config_entry("session.intra_op.spin_duration_us") == "50"
 
 
 @pytest.mark.parametrize(

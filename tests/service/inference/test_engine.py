@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from contract import bundle
 from contract.cpu import cores
 from contract.errors import BundleError, UsageError
 from service.inference.engine import Engine, providers
-from tests.support.models import colour_bundle, colour_model
+from service.inference.idle_cores import IdleCores
+from tests.support.models import colour_bundle, colour_model, slow_bundle
 
 
 def test_it_answers_with_probabilities(tmp_path: Path) -> None:
@@ -57,3 +59,38 @@ def test_providers_are_named_and_missing_ones_said_so() -> None:
         providers("tpu")
     with pytest.raises(UsageError, match="'tensorrt' is not in the onnxruntime that is installed"):
         providers("tensorrt,cpu")
+
+
+def working(run: Callable[[], object]) -> int:
+    """How many threads of this process work for more than a few milliseconds while something runs."""
+
+    def nanoseconds() -> dict[str, int]:
+        return {
+            path.parent.name: int(path.read_text().split()[0]) for path in Path("/proc/self/task").glob("*/schedstat")
+        }
+
+    before = nanoseconds()
+    run()
+    return sum(now - before.get(thread, 0) > 5e6 for thread, now in nanoseconds().items())
+
+
+@pytest.mark.skipif(cores() < 2 or not Path("/proc/self/schedstat").exists(), reason="needs two cores, and Linux")
+def test_a_lone_image_uses_all_cores_while_the_other_processes_are_idle(tmp_path: Path) -> None:
+    times, now = np.zeros(2), [10.0]
+    ours, theirs = (IdleCores(times, number, lambda: now[0]) for number in range(2))
+    engine = Engine(slow_bundle(tmp_path, seconds=0.3), 1, lone_threads=2, others=ours)
+    image = np.zeros((1, 8, 8, 3), np.uint8)
+    engine.warm(1)
+    assert working(lambda: engine.run(image)) == 2
+    assert working(lambda: engine.run(np.repeat(image, 2, 0))) == 1
+    theirs.begin()
+    assert working(lambda: engine.run(image)) == 1
+    theirs.end()
+    assert working(lambda: engine.run(image)) == 1, "the next of its requests may come at once"
+    now[0] += 1
+    assert working(lambda: engine.run(image)) == 2
+
+
+def test_no_second_session_is_kept_where_a_run_has_all_threads(tmp_path: Path) -> None:
+    engine = Engine(slow_bundle(tmp_path, seconds=0.3), 1, lone_threads=1)
+    assert working(lambda: engine.run(np.zeros((1, 8, 8, 3), np.uint8))) == 1
