@@ -144,7 +144,9 @@ async def _start(megabytes: int) -> _Process:
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            start_new_session=True,  # a terminal's Ctrl-C is for the server alone
+            # a terminal's Ctrl-C is for the server alone. In a session of its own, Linux would give this process as
+            # much time as the server gets, whatever its priority
+            process_group=0,
         )
     reader, writer = await asyncio.open_connection(sock=ours)
     return _Process(process, reader, writer)

@@ -52,7 +52,7 @@ Subjects = OrderedDict[tuple[Path, Files], "Subject"]
 def main(arguments: list[str]) -> None:
     """Serve on the socket whose number is the first argument, with the megabytes of memory in the second."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server that started this one ends it
-    os.nice(_NICE)
+    _step_back()
     number, megabytes = (int(word) for word in arguments)
     limit = megabytes * 2**20
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
@@ -60,6 +60,13 @@ def main(arguments: list[str]) -> None:
         subjects: Subjects = OrderedDict()
         while (task := receive(stream)) is not None:
             send(stream, _answer(task, subjects))
+
+
+def _step_back() -> None:
+    """Run only where a core has nothing else to do: beside a process of the lowest niceness, predictions would wait."""
+    os.nice(_NICE)
+    if sys.platform == "linux":
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def receive(stream: Stream) -> Task | None:

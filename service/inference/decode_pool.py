@@ -115,7 +115,7 @@ class DecodePool:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # codecs write there what they think of an image
                 env={**os.environ, **_ONE_THREAD},  # a process is forked whole only if it has one thread
-                start_new_session=True,  # Ctrl-C is for the process that serves
+                process_group=0,  # Ctrl-C is for the process that serves; see `explanation.explainer` on sessions
             )
         self._control = control
         return control
