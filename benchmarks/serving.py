@@ -22,7 +22,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -111,19 +111,23 @@ def running(server: Server, setting: Setting, sent: Body) -> Iterator[subprocess
                 raise SystemExit(f"{server.name} answers {answer[:300]!r}")
             yield process
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
+            everything = family(process.pid)  # Ray's processes are in groups of their own
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(30)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+            for left in everything:
+                with suppress(ProcessLookupError):
+                    os.kill(left, signal.SIGKILL)
+            process.wait()
 
 
 def family(pid: int) -> list[int]:
     """A process and all below it."""
     family = [pid]
     for process in family:
-        for task in Path(f"/proc/{process}/task").glob("*/children"):
-            family += map(int, task.read_text().split())
+        with suppress(FileNotFoundError):  # it has just ended
+            for task in Path(f"/proc/{process}/task").glob("*/children"):
+                family += map(int, task.read_text().split())
     return family
 
 

@@ -91,6 +91,9 @@ def train(arguments: list[str]) -> int:
         highlight=False,
         soft_wrap=True,
     )
+    if chosen.features:
+        words = [str(bundle.folder), "--data", chosen.data, "--minutes", f"{chosen.features:g}"]
+        return features([*words, *(["--keep-examples"] if chosen.keep_examples else [])])
     return 0
 
 

@@ -109,6 +109,15 @@ def train() -> argparse.ArgumentParser:
         help="how steps are run: host, one by one; with JAX also many in one call, on training images that are "
         "resident in the memory of a GPU, or streamed to it (default: auto, which is host on a CPU)",
     )
+    add(
+        "--features",
+        type=float,
+        default=0.0,
+        metavar="MINUTES",
+        help="at the end, find what the network's channels respond to, as `kernelscope features` does; the time is for "
+        "making images (default: 0, which leaves it out)",
+    )
+    _add_keep_examples(parser)
     return parser
 
 
@@ -230,13 +239,17 @@ def features() -> argparse.ArgumentParser:
         metavar="N",
         help="training images to look at, evenly from all (default: all)",
     )
+    _add_keep_examples(parser)
+    return parser
+
+
+def _add_keep_examples(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-examples",
         action="store_true",
-        help="also keep small copies of the training images, to be shown: whoever has the bundle, or may ask its "
-        "server, can see them (default: their numbers alone)",
+        help="with what channels respond to, also keep small copies of the training images, to be shown: whoever has "
+        "the bundle, or may ask its server, can see them (default: their numbers alone)",
     )
-    return parser
 
 
 def _add_size(parser: argparse.ArgumentParser) -> None:

@@ -71,6 +71,7 @@ def bundle(request: pytest.FixtureRequest, place: Path) -> Bundle:
         place,
         *("train", "--recipe", recipe, "--data", "colours", "--output", f"out-{recipe}"),
         *("--epochs", "3", "--batch-size", "16", "--precision", "float32"),
+        *("--features", "0.02", "--keep-examples"),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "kernelscope serve --models" in done.stdout
@@ -200,6 +201,15 @@ def test_the_bundle_answers(bundle: Bundle) -> None:
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
     scaled = np.exp(logits / bundle.card.temperature)
     np.testing.assert_allclose(probabilities, scaled / scaled.sum(1, keepdims=True), rtol=1e-4)
+
+
+def test_what_its_channels_respond_to_is_served(bundle: Bundle, serve: Callable[..., Server]) -> None:
+    server = serve("--models", str(bundle.folder.parents[1]))
+    layers = server.client.get("/models/colours/layers").json()["layers"]
+    layer = next(layer["id"] for layer in layers if layer["kind"] == "convolution")
+    answer = server.client.get("/models/colours/features", params={"layer": layer, "channel": 0})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["strongest"]
 
 
 def test_it_is_served(bundle: Bundle, place: Path, serve: Callable[..., Server]) -> None:
