@@ -27,7 +27,7 @@ from service.routes.explain_schemas import (
     LayerTable,
     Neighbours,
     Unit,
-    picture,
+    png_or,
 )
 from service.routes.parameters import Model, Timeout, Version
 from service.routes.tensorflow_serving import read_images
@@ -116,7 +116,7 @@ Explaining = Annotated[Options, Depends(_options)]
 
 @router.post(
     "/explain",
-    responses={200: {"model": Explanation, "content": picture()}, **_REFUSED},
+    responses={200: {"model": Explanation, "content": png_or()}, **_REFUSED},
     openapi_extra=takes(ONE_IMAGE),
 )
 async def explain(
@@ -129,7 +129,7 @@ async def explain(
 @router.post(
     "/activations",
     responses={
-        200: {"model": Activations | Unit, "content": picture("application/octet-stream")},
+        200: {"model": Activations | Unit, "content": png_or("application/octet-stream")},
         **_REFUSED,
     },
     openapi_extra=takes(ONE_IMAGE),
@@ -156,7 +156,7 @@ async def layers(request: Request, name: str, version: Version = None, timeout: 
     return await _look(request, "layers", name, version, timeout, Options(), types=("json",))
 
 
-@router.get("/models/{name}/kernels", responses={200: {"model": Kernels, "content": picture()}, **_ASKING})
+@router.get("/models/{name}/kernels", responses={200: {"model": Kernels, "content": png_or()}, **_ASKING})
 async def kernels(
     request: Request,
     name: str,

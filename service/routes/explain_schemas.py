@@ -325,6 +325,6 @@ class Neighbours(_Reply):
     neighbours: list[Neighbour]
 
 
-def picture(*more: str) -> dict[str, Any]:
+def png_or(*more: str) -> dict[str, Any]:
     """What a route says of a reply that is an image, or of another type without a schema."""
     return {kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/png", *more)}

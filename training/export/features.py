@@ -120,7 +120,7 @@ def _ascend(
             if layer.id not in climbers:
                 climbers[layer.id] = ascent.Ascent(form.graph, layer, colours, cores(), seed)
             image = climbers[layer.id].make(part, steps)
-            pictures, reached, stable = made[layer.id]
-            pictures[part], reached[part], stable[part] = image.images, image.reached, image.stable
+            synthetic, reached, stable = made[layer.id]
+            synthetic[part], reached[part], stable[part] = image.images, image.reached, image.stable
             progress(done + 1, len(batches))
     return made
