@@ -57,6 +57,9 @@ def deployment(settings: Settings, chosen: argparse.Namespace) -> serve.Applicat
     def build() -> FastAPI:
         return application(settings)
 
+    class Kernelscope:
+        """What Ray makes replicas of; all that it does is the application."""
+
     kind = serve.deployment(
         name=NAME,
         autoscaling_config=AutoscalingConfig(
@@ -74,7 +77,7 @@ def deployment(settings: Settings, chosen: argparse.Namespace) -> serve.Applicat
         health_check_timeout_s=10,
         ray_actor_options={"num_cpus": chosen.cpus},
     )
-    return kind(serve.ingress(build)(type("Kernelscope", (), {}))).bind()
+    return kind(serve.ingress(build)(Kernelscope)).bind()
 
 
 def main(arguments: list[str]) -> int:
