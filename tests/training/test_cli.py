@@ -205,8 +205,7 @@ def test_the_bundle_answers(bundle: Bundle) -> None:
 
 def test_what_its_channels_respond_to_is_served(bundle: Bundle, serve: Callable[..., Server]) -> None:
     server = serve("--models", str(bundle.folder.parents[1]))
-    layers = server.client.get("/models/colours/layers").json()["layers"]
-    layer = next(layer["id"] for layer in layers if layer["kind"] == "convolution")
+    layer = server.client.get("/models/colours/layers").json()["stored"]["features"][0]
     answer = server.client.get("/models/colours/features", params={"layer": layer, "channel": 0})
     assert answer.status_code == 200, answer.text
     assert answer.json()["strongest"]
