@@ -120,7 +120,6 @@ class Plan:
         pixels: that change at each step.
         blur: the standard deviation, in pixels, of the blur where insertion begins.
         seed: of the choice of images, of random maps, ties and noise.
-        ends_blurred: whether deletion ends in the blurred image where insertion begins; in grey otherwise.
     """
 
     model: Model
@@ -128,7 +127,6 @@ class Plan:
     pixels: int
     blur: float
     seed: int
-    ends_blurred: bool = False
 
     def rows(self, index: int, image: Pixels) -> list[dict[str, Any]]:
         """Insertion, deletion and ROAD of every map of an image, uint8 (H, W, 3), and of the controls."""
@@ -137,16 +135,15 @@ class Plan:
         maps = {name: self.model.explain(name, image[None], target) for name in self.maps}
         maps |= {f"{name}, blurred": faithfulness.smooth(values) for name, values in maps.items()}
         maps |= faithfulness.controls(image, rng)
-        start = faithfulness.blurred(image, self.blur)
-        end = start if self.ends_blurred else np.full_like(image, 127)
+        start, grey = faithfulness.blurred(image, self.blur), np.full_like(image, 127)
 
         def score(images: Pixels) -> Map:
             return self.model.probabilities(images)[:, target]
 
-        ends = dict(zip(("at_start", "at_end"), score(np.stack([start, end])), strict=True))
+        ends = dict(zip(("at_start", "at_end"), score(np.stack([start, grey])), strict=True))
         return [
             {"image": index, "answer": self.model.served.labels[target], "map": name}
-            | faithfulness.scores(values, image, start, end, score, self.pixels, rng)
+            | faithfulness.scores(values, image, start, grey, score, self.pixels, rng)
             | ends
             for name, values in maps.items()
         ]
@@ -278,7 +275,6 @@ def main(arguments: list[str] | None = None) -> int:
     add("--maps", nargs="+", choices=MAPS, default=list(MAPS))
     add("--pixels", type=int, default=8, help="that change at each step of insertion and deletion")
     add("--blur", type=float, default=4.0, help="standard deviation, in pixels, of the blur where insertion begins")
-    add("--ends-blurred", action="store_true", help="let deletion end where insertion begins; else it ends in grey")
     add("--seed", type=int, default=0)
     add("--workers", type=int, default=2)
     add("--output", type=Path, default=Path("out/explanations"))
@@ -288,7 +284,7 @@ def main(arguments: list[str] | None = None) -> int:
     served = bundle.read(chosen.bundle)
     model = Model(chosen.bundle, chosen.float32 or served.float32 or served.model)
     test = datasets.choose(datasets.load_for(served.card, chosen.data), "test", served.card)[1]
-    plan = Plan(model, tuple(chosen.maps), chosen.pixels, chosen.blur, chosen.seed, chosen.ends_blurred)
+    plan = Plan(model, tuple(chosen.maps), chosen.pixels, chosen.blur, chosen.seed)
     chosen.output.mkdir(parents=True, exist_ok=True)
     scores, costs = chosen.output / "scores.csv", chosen.output / "calls.csv"
     measure(plan, test, chosen.images, chosen.workers, scores)

@@ -83,7 +83,7 @@ def filled_in(image: Pixels, removed: npt.NDArray[np.bool_], rng: np.random.Gene
 
 
 def scores(
-    importance: Map, image: Pixels, start: Pixels, end: Pixels, score: Score, pixels: int, rng: np.random.Generator
+    importance: Map, image: Pixels, start: Pixels, grey: Pixels, score: Score, pixels: int, rng: np.random.Generator
 ) -> dict[str, float]:
     """Insertion, deletion and ROAD of a map.
 
@@ -91,7 +91,7 @@ def scores(
         importance: the map.
         image: uint8 (H, W, 3).
         start: where insertion begins.
-        end: where deletion ends.
+        grey: where deletion ends.
         score: what the model gives.
         pixels: that change at each step of insertion and deletion.
         rng: for ties and noise.
@@ -101,7 +101,7 @@ def scores(
         without the least important pixels, minus that without the most important ones; higher is better, 0 is chance.
     """
     first = order(importance, rng)
-    inserted, deleted = between(start, image, first, pixels), between(image, end, first, pixels)
+    inserted, deleted = between(start, image, first, pixels), between(image, grey, first, pixels)
     without = []
     for ranks in (first[::-1], first):
         for share in ROAD_SHARES:

@@ -32,6 +32,7 @@ NOT_RUN = {
     r"\. \.venv/bin/activate": "changes a shell",
     r"git clone ": "needs the network",
     r"python -m benchmarks\.gpu ": "tests/test_gpu_benchmark.py runs it",
+    r"python -m benchmarks\.serving ": "needs wrk, and the packages of other servers",
     r"python deploy/ray/serve\.py ": "tests/cluster runs it",
     r"kernelscope (dream|look|classify|push|pull) ": "tests of these commands run them",
 }
