@@ -21,16 +21,16 @@ train-gpu: $(BIN)/.train-gpu ## the same on an NVIDIA GPU (Linux on x86-64, driv
 	@KERAS_BACKEND=jax JAX_PLATFORMS=cuda,cpu exec $(BIN)/kernelscope train $(ARGS)
 
 LONG := tests/contract/network tests/contract/test_decode_memory.py tests/service/explanation \
-	tests/service/inference/test_decode_attacks.py tests/service/test_life_and_death.py \
 	tests/training/importing/test_exports.py tests/service/classify tests/client/test_examples.py \
 	tests/training/test_on_jax.py tests/training/test_cli.py tests/test_gpu_benchmark.py
+ATTACKS := tests/service/inference/test_decode_attacks.py tests/service/test_life_and_death.py
 MONITORING := tests/deploy/test_prometheus.py
 
 test: $(BIN)/.test ## run the tests, but those that need a browser or minutes
-	$(BIN)/pytest -n 2 --dist loadfile $(addprefix --ignore=,tests/browser tests/cluster tests/trust $(LONG) $(MONITORING)) $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(addprefix --ignore=,tests/browser tests/cluster tests/trust $(LONG) $(ATTACKS) $(MONITORING)) $(ARGS)
 
-test-long: $(BIN)/.test ## run those that take minutes: every recipe's network, explanations, deaths, bombs, JAX
-	$(BIN)/pytest $(LONG) $(ARGS)
+test-long: $(BIN)/.test ## run those that take minutes: every recipe's network, explanations, trainings, JAX
+	$(BIN)/pytest -n 2 --dist loadfile $(LONG) $(ARGS)
 
 test-monitoring: $(BIN)/.test ## run those that need Prometheus (apt-get install prometheus)
 	$(BIN)/pytest $(MONITORING) $(ARGS)
@@ -44,11 +44,11 @@ test-browser: $(BIN)/.test ## run the tests that need Chromium (apt-get install 
 screenshots: $(BIN)/.test ## make the images of the page in docs/images anew (needs Chromium)
 	$(BIN)/python -m tests.browser.screenshots
 
-test-trust-quick: $(BIN)/.test ## attack a running service for some minutes
-	$(BIN)/pytest tests/trust $(ARGS)
+test-trust-quick: $(BIN)/.test ## attack a running service for some minutes; deaths and bombs
+	$(BIN)/pytest $(ATTACKS) tests/trust $(ARGS)
 
 test-trust: $(BIN)/.test ## attack it with 100,000 bodies, and load it for half an hour
-	KERNELSCOPE_TRUST_BODIES=100000 KERNELSCOPE_TRUST_MINUTES=30 $(BIN)/pytest --timeout 7200 -s tests/trust $(ARGS)
+	KERNELSCOPE_TRUST_BODIES=100000 KERNELSCOPE_TRUST_MINUTES=30 $(BIN)/pytest --timeout 7200 -s $(ATTACKS) tests/trust $(ARGS)
 
 lint: $(BIN)/.test ## ruff and mypy
 	$(BIN)/ruff check .
