@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -72,6 +73,7 @@ class Engine:
         lone_threads: threads for a run on one image while no other process runs a model; no more than `threads` for no
             such runs.
         others: what the other processes do; they are taken for idle where None.
+        is_alone: whether the request that is answered is the only one of this process: others may be decoded meanwhile.
 
     Raises:
         BundleError: the model does not load, or takes or gives something else than its card says.
@@ -86,6 +88,7 @@ class Engine:
         *,
         lone_threads: int = 0,
         others: IdleCores | None = None,
+        is_alone: Callable[[], bool] = lambda: True,
     ) -> None:
         self.bundle, self.seconds = source, math.inf
         self._run_options: onnxruntime.RunOptions | None = None  # of the run under way
@@ -96,7 +99,7 @@ class Engine:
             )  # what is hashed is what is loaded, whatever happens to the file meanwhile
         except OSError as error:
             raise BundleError(f"{source.model} cannot be read: {error.strerror}") from None
-        self._others = others or IdleCores(np.zeros(1), 0)
+        self._others, self._is_alone = others or IdleCores(np.zeros(1), 0), is_alone
         # a thread that spins for its next piece of work takes the core from decoding and from the event loop
         self._session = open_session(source, threads=threads, providers=wanted, spin_microseconds=0, content=content)
         self._lone: onnxruntime.InferenceSession | None = None
@@ -111,7 +114,7 @@ class Engine:
 
         One run at a time: `terminate` ends the one under way.
         """
-        lone = self._lone if len(images) == 1 and self._others.are_idle() else None
+        lone = self._lone if len(images) == 1 and self._is_alone() and self._others.are_idle() else None
         self._others.begin()
         try:
             return self._run(lone or self._session, images)

@@ -182,7 +182,14 @@ def load(
         UsageError: the settings name a provider that is not there.
     """
     start = time.perf_counter()
-    engine = Engine(bundle, settings.threads, settings.providers, lone_threads=settings.lone_threads, others=others)
+    engine = Engine(
+        bundle,
+        settings.threads,
+        settings.providers,
+        lone_threads=settings.lone_threads,
+        others=others,
+        is_alone=lambda: metrics.requests.in_flight <= 1,
+    )
     engine.warm(settings.max_batch_size)
     stats = Stats()
     watch = _Watch(bundle.folder.parent.name, bundle.version, bundle.card.unsure_below, stats, metrics)

@@ -91,6 +91,12 @@ def test_a_lone_image_uses_all_cores_while_the_other_processes_are_idle(tmp_path
     assert working(lambda: engine.run(image)) == 2
 
 
+def test_an_image_beside_other_requests_has_one_thread(tmp_path: Path) -> None:
+    engine = Engine(slow_bundle(tmp_path, seconds=0.3), 1, lone_threads=2, is_alone=lambda: False)
+    engine.warm(1)
+    assert working(lambda: engine.run(np.zeros((1, 8, 8, 3), np.uint8))) == 1
+
+
 def test_no_second_session_is_kept_where_a_run_has_all_threads(tmp_path: Path) -> None:
     engine = Engine(slow_bundle(tmp_path, seconds=0.3), 1, lone_threads=1)
     assert working(lambda: engine.run(np.zeros((1, 8, 8, 3), np.uint8))) == 1
