@@ -120,24 +120,24 @@ def test_replicas_follow_the_load(nodes: TwoNodes, tmp_path: Path) -> None:
     slow_bundle(models, seconds=0.5)
     words = ("--target-requests", "1", "--upscale-delay", "0.5", "--downscale-delay", "2")
     deploy(nodes, models, "--min-replicas", "1", "--max-replicas", "2", *words)
-    watching = subprocess.Popen([sys.executable, "-c", REPLICAS, nodes.address], stdout=subprocess.PIPE, text=True)
     clients = [Client(nodes.ports[0]) for _ in range(4)]
-    try:
-        assert watching.stdout
-        counts = map(int, watching.stdout)
-        assert next(counts) == 1
-        for client in clients:
-            client.start()
-        assert next(count for count in counts if count != 1) == 2
-        for client in clients:
-            client.end()
-        assert next(count for count in counts if count != 2) == 1
-    finally:
-        watching.kill()
-        watching.wait()
-        for client in clients:
-            if client.is_alive():
+    watch = [sys.executable, "-c", REPLICAS, nodes.address]
+    with subprocess.Popen(watch, stdout=subprocess.PIPE, text=True) as watching:
+        try:
+            assert watching.stdout
+            counts = map(int, watching.stdout)
+            assert next(counts) == 1
+            for client in clients:
+                client.start()
+            assert next(count for count in counts if count != 1) == 2
+            for client in clients:
                 client.end()
+            assert next(count for count in counts if count != 2) == 1
+        finally:
+            watching.kill()
+            for client in clients:
+                if client.is_alive():
+                    client.end()
     assert [client.failures for client in clients] == [[]] * 4
     assert all(client.labels for client in clients)
 
