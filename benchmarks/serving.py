@@ -123,12 +123,12 @@ def running(server: Server, setting: Setting, sent: Body) -> Iterator[subprocess
 
 def family(pid: int) -> list[int]:
     """A process and all below it."""
-    family = [pid]
-    for process in family:
+    pids = [pid]
+    for process in pids:
         with suppress(FileNotFoundError):  # it has just ended
             for task in Path(f"/proc/{process}/task").glob("*/children"):
-                family += map(int, task.read_text().split())
-    return family
+                pids += map(int, task.read_text().split())
+    return pids
 
 
 def cpu(pids: list[int]) -> float:

@@ -159,10 +159,8 @@ def settled(settings: Settings) -> Settings:
     lone_threads = settings.lone_threads or settings.threads or cores()
     left = limit - _SUPERVISOR_MEMORY - workers * _WORKER_MEMORY
     image_memory = settings.image_memory or max(_IMAGE_MEMORY, min(workers * _IMAGE_MEMORY, left))
-    return settings.model_copy(update={
-            "workers": workers, "threads": threads, "lone_threads": lone_threads, "image_memory": image_memory,
-        }
-    )  # fmt: skip
+    chosen = {"workers": workers, "threads": threads, "lone_threads": lone_threads, "image_memory": image_memory}
+    return settings.model_copy(update=chosen)
 
 
 def load(**flags: object) -> Settings:

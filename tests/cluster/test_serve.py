@@ -26,15 +26,22 @@ PATIENCE = 60.0
 
 
 REPLICAS = """
-import sys, time, ray
+import sys
 from ray import serve
-ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
-while True:
+from service import ray_cluster
+from tests.support.waiting import eventually
+
+def running():
     states = serve.status().applications["kernelscope"].deployments["kernelscope"].replica_states
-    print(states.get("RUNNING", 0), flush=True)
-    time.sleep(0.5)
+    return str(states.get("RUNNING", 0))
+
+ray_cluster.join(sys.argv[1])
+before = ""
+while True:
+    before = eventually(lambda: {running()} - {before}, seconds=200).pop()
+    print(before, flush=True)
 """
-"""Prints how many replicas run, again and again."""
+"""Prints how many replicas run, whenever that has changed."""
 
 
 def deploy(nodes: TwoNodes, models: Path, *words: str) -> None:
