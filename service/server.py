@@ -52,6 +52,9 @@ _BEAT_SECONDS: Final = 1.0
 _LAST_REQUEST_SECONDS: Final = 0.2
 """Until a client that has just connected has sent its request, which would else be met by a close."""
 
+_LAST_REPLY_SECONDS: Final = 1.0
+"""Until a request that is cancelled has told its client so."""
+
 
 class KernelscopeServer(uvicorn.Server):
     """uvicorn, which loads the models first, says where it listens, and is not ready any more before it stops to.
@@ -109,6 +112,9 @@ class KernelscopeServer(uvicorn.Server):
         # uvicorn cancels tasks then, and what is answered without one is not its to know
         self._loop.call_later(self._state.settings.drain_timeout, self._end_requests)
         await super().shutdown()
+        cancelled = self.server_state.tasks
+        if cancelled:  # what is decoded for them is ended first, and then their clients are told
+            await asyncio.wait(cancelled, timeout=_LAST_REPLY_SECONDS)
         for connection in list(self.server_state.connections):
             connection.transport.abort()  # its client does not read, and the drain timeout is over
 

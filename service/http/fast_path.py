@@ -1,8 +1,8 @@
-"""The fast path: a small request for a model with short runs is answered by its connection, without FastAPI or a task.
+"""The fast path: a request of which the body is small is answered by its connection, without FastAPI.
 
-What it does is what the route does, for both follow the same `Endpoint`. It takes only what it can answer without
-waiting for anything but the model: whatever else shows itself on the way, the request goes to the route as if nothing
-had been done. docs/performance.md says what this is worth.
+What it does is what the route does, for both follow the same `Endpoint`. It waits for the model, and for the decoding
+of one image: whatever else shows itself on the way, the request goes to the route as if nothing had been done.
+docs/performance.md says what this is worth.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from service.http.context import RequestContext
 from service.http.endpoint import Accounts, Asked, Endpoint, deadline_exceeded
 from service.http.wire import written
 from service.inference.batcher import Overloaded
-from service.inference.decoder import Decoder
+from service.inference.decoder import ClientLeft, Decoder
 from service.inference.loaded_model import LoadedModel
 from service.inference.registry import Registry
 from service.inference.submission import OutOfTime, Probabilities, Submission
@@ -35,7 +35,9 @@ from service.settings import Settings
 log = logging.getLogger("kernelscope")
 
 MOST_BYTES: Final = 32 * 1024
-"""Of a body: so much is parsed on the event loop in less than a millisecond."""
+"""Of a body that is parsed: so much takes less than a millisecond of the event loop."""
+MOST_IMAGE_BYTES: Final = 128 * 1024
+"""Of a body that is an image, or a form with one; no memory needs to be held for it (`service.http.body`)."""
 _LONGEST_URL: Final = 256
 _PARAMETERS: Final = {"{name}": rb"(?P<name>[A-Za-z0-9._-]+)", "{version}": rb"(?P<version>[0-9]{1,9})"}
 """What stands in a path without being escaped; all else is FastAPI's to look at."""
@@ -105,12 +107,12 @@ class Connection(Protocol):
 
 
 class FastPath:
-    """Answers what can be answered without waiting for anything but the model.
+    """Answers what can be answered without waiting for anything but an image's decoding and the model.
 
     Args:
         routes: what it answers.
         registry: of the models.
-        decoder: of small images.
+        decoder: of images.
         recorder: told of each request.
         gate: lets requests in by their keys.
         accounts: told of each answer.
@@ -128,8 +130,8 @@ class FastPath:
         settings: Settings,
     ) -> None:
         self._patterns = [(route, route.pattern()) for route in routes]
-        self._registry, self._decoder, self._gate, self.settings = registry, decoder, gate, settings
-        self.recorder, self.accounts = recorder, accounts
+        self._registry, self._gate = registry, gate
+        self.decoder, self.recorder, self.accounts, self.settings = decoder, recorder, accounts, settings
         self._look_up = lru_cache(256)(self._match)
 
     def match(self, url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> Match | None:
@@ -148,7 +150,8 @@ class FastPath:
                 length = value
             elif name in {b"content-encoding", b"transfer-encoding"}:
                 return None
-        if not length.isdigit() or int(length) > min(MOST_BYTES, self.settings.max_body):
+        most = MOST_IMAGE_BYTES if route.route.endpoint.parses_at_once else MOST_BYTES
+        if not length.isdigit() or int(length) > min(most, self.settings.max_body):
             return None
         return route
 
@@ -160,35 +163,26 @@ class FastPath:
             return True
         try:
             loaded = self._registry.choose(call.match.name, call.match.version)
-            if not loaded.batcher.runs_on_loop:
-                return False
             call.context.metric_labels = loaded.metric_labels
             endpoint = call.match.route.endpoint
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(call.headers)}
             endpoint.check(headers, loaded, self.settings)
             asked: Asked = endpoint.read(headers, call.body, loaded, self.settings)
-            images = asked.tensor if asked.tensor is not None else self._decoded(endpoint, asked, loaded)
-            if images is None:
+            if asked.tensor is None and len(asked.encoded) != 1:
                 return False
-            call.begin(loaded, asked, images)
+            call.begin(loaded, asked)
         except Exception as error:
-            if isinstance(error, Overloaded):
-                self.recorder.metrics.shed.labels("queue_full").inc()
-            reply = errors.reply_to(call.path, error)
+            reply = self.reply_to(call.path, error)
             if reply is None:  # a fault of ours, which the route meets as well, and reports
                 return False
             call.finish(reply)
         return True
 
-    def _decoded(self, endpoint: Endpoint, asked: Asked, loaded: LoadedModel) -> Pixels | None:
-        """One small image, uint8 (1, H, W, 3); None where decoding has to be waited for."""
-        if len(asked.encoded) != 1:
-            return None
-        try:
-            pixels = self._decoder.at_once(asked.encoded[0], loaded)
-        except ImageError as error:
-            raise endpoint.undecodable(0, error) from None
-        return None if pixels is None else pixels[None]
+    def reply_to(self, path: str, error: Exception) -> Response | None:
+        """The reply to an error of a call, which is counted where it is for want of room; None to a fault of ours."""
+        if isinstance(error, Overloaded):
+            self.recorder.metrics.shed.labels("queue_full").inc()
+        return errors.reply_to(path, error)
 
     def _match(self, url: bytes) -> Match | None:
         for route, pattern in self._patterns:
@@ -202,7 +196,7 @@ class FastPath:
 
 @dataclass(slots=True)
 class _Run:
-    """What a call waits for."""
+    """A run that a call waits for."""
 
     loaded: LoadedModel
     asked: Asked
@@ -228,8 +222,8 @@ class FastCall:
     message_event: Final = asyncio.Event()
     """Set by uvicorn where a client leaves; nobody waits for it."""
     __slots__ = (
-        "_connection", "_fast", "_run", "body", "context", "disconnected", "headers", "keep_alive", "match", "path",
-        "response_complete", "response_started", "waiting_for_100_continue",
+        "_connection", "_decoding", "_fast", "_is_counted", "_run", "body", "context", "disconnected", "headers",
+        "keep_alive", "match", "path", "response_complete", "response_started", "waiting_for_100_continue",
     )  # fmt: skip
 
     def __init__(
@@ -239,27 +233,35 @@ class FastCall:
         self.match, self.headers, self.context = arrived.match, arrived.headers, arrived.context
         self.body = arrived.body[0] if len(arrived.body) == 1 else b"".join(arrived.body)
         self.disconnected = self.response_started = self.response_complete = self.waiting_for_100_continue = False
+        self._decoding: asyncio.Task[None] | None = None
         self._run: _Run | None = None
+        self._is_counted = False
 
-    def begin(self, loaded: LoadedModel, asked: Asked, images: Pixels) -> None:
-        """Queue the images. Raises `Overloaded`."""
+    def begin(self, loaded: LoadedModel, asked: Asked) -> None:
+        """Queue the images, after the decoding of an image that takes a while. Raises `ImageError`, `Overloaded`."""
         self.context.deadline = self.context.arrived + self._seconds(asked)
-        submission = loaded.batcher.submit_to(images, self.context.deadline, self._deliver)
-        self._run = _Run(loaded, asked, images, submission)
+        images = asked.tensor
+        if images is None:
+            pixels = self._decoded_at_once(loaded, asked)
+            images = None if pixels is None else pixels[None]
+        if images is None:
+            self._decoding = asyncio.get_running_loop().create_task(self._decode(loaded, asked))
+        else:
+            self._queue(loaded, asked, images)
+        self._is_counted = True
         self._fast.recorder.metrics.requests.in_flight += 1
 
     def cancel(self) -> None:
         """Its client has left."""
         if self._run:
-            self._run.loaded.batcher.cancel(self._run.submission)
             self._fast.recorder.metrics.cancelled.inc()
+        if self._give_up():
             identify(self.headers, self.context)
             self._end(CLIENT_GONE, self.match.route.template)
 
     def end(self) -> None:
         """The service ends, and waits no longer."""
-        if self._run:
-            self._run.loaded.batcher.cancel(self._run.submission)
+        if self._give_up():
             self.keep_alive = False
             self.finish(errors.shutting_down(self.path))
 
@@ -280,9 +282,9 @@ class FastCall:
     def _end(self, status: int, route: str | None) -> None:
         """Record it, and let go of what it has held: its connection may stay, and it with that."""
         self.response_started = self.response_complete = True
-        if self._run:
+        if self._is_counted:
             self._fast.recorder.metrics.requests.in_flight -= 1
-        self._run, self.body, self.headers = None, b"", []
+        self._decoding, self._run, self.body, self.headers = None, None, b"", []
         self._fast.recorder.record(
             self.context, status, method="POST", path=self.path, client=self._connection.client, route=route
         )
@@ -292,15 +294,58 @@ class FastCall:
         usual = self._fast.settings.timeout
         return usual if asked.timeout is None else min(usual, asked.timeout)
 
+    def _give_up(self) -> bool:
+        """End what is waited for; returns whether there is such."""
+        if self._decoding:
+            self._decoding.cancel()
+        if self._run:
+            self._run.loaded.batcher.cancel(self._run.submission)
+        return self._decoding is not None or self._run is not None
+
+    def _decoded_at_once(self, loaded: LoadedModel, asked: Asked) -> Pixels | None:
+        """A small image, uint8 (H, W, 3); None where its decoding has to be waited for."""
+        try:
+            return self._fast.decoder.at_once(asked.encoded[0], loaded)
+        except ImageError as error:
+            raise self.match.route.endpoint.undecodable(0, error) from None
+
+    async def _decode(self, loaded: LoadedModel, asked: Asked) -> None:
+        """Decode the one image, and queue it."""
+        try:
+            async with asyncio.timeout(self.context.seconds_left):
+                images = await self._fast.decoder.one(asked.encoded[0], loaded, self.context)
+            self._queue(loaded, asked, images)
+            self._decoding = None
+        except ClientLeft:
+            pass  # its connection says so as well, in `cancel`
+        except TimeoutError:
+            self.finish(self._late(asked))
+        except ImageError as error:
+            self.finish(self._failed(self.match.route.endpoint.undecodable(0, error)))
+        except Exception as error:
+            self.finish(self._failed(error))
+
+    def _queue(self, loaded: LoadedModel, asked: Asked, images: Pixels) -> None:
+        submission = loaded.batcher.submit_to(images, self.context.deadline, self._deliver)
+        self._run = _Run(loaded, asked, images, submission)
+
     def _deliver(self, answer: Probabilities | Exception) -> None:
         if self._run:
             self.finish(self._reply(self._run, answer))
 
+    def _late(self, asked: Asked) -> Response:
+        self._fast.recorder.metrics.shed.labels("deadline").inc()
+        return self._failed(deadline_exceeded(self._seconds(asked)))
+
+    def _failed(self, error: Exception) -> Response:
+        reply = self._fast.reply_to(self.path, error)
+        if reply is None:  # a fault of ours: its client is told so, and those it was joined with have their answers
+            log.error("%s failed", self.path, exc_info=error)
+        return reply or errors.fault(self.path)
+
     def _reply(self, run: _Run, answer: Probabilities | Exception) -> Response:
         if isinstance(answer, OutOfTime):
-            self._fast.recorder.metrics.shed.labels("deadline").inc()
-            late = deadline_exceeded(self._seconds(run.asked))
-            return errors.reply_to(self.path, late) or errors.fault(self.path)
+            return self._late(run.asked)
         try:
             if isinstance(answer, Exception):
                 raise answer
@@ -308,6 +353,5 @@ class FastCall:
                 identify(self.headers, self.context)  # by which its client may dispute the answer
                 self._fast.accounts.add(self.context, run.loaded, run.images, answer)
             return self.match.route.endpoint.reply(run.asked, run.loaded, answer, self._fast.settings)
-        except Exception:  # a fault of ours: its client is told so, and those it was joined with have their answers
-            log.exception("%s failed", self.path)
-            return errors.fault(self.path)
+        except Exception as error:
+            return self._failed(error)

@@ -9,7 +9,8 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from tests.support.images import image, pixels
+from tests.support.bombs import photograph
+from tests.support.images import image, pixels, png_of_size
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,12 @@ CALLS = [
     Call("raw", "/predict", RED, 200),
     Call("raw with a type", "/predict", image("blue", kind="JPEG"), 200, ("Content-Type: image/jpeg",)),
     Call("raw larger than the model", "/predict", image("green", (40, 30)), 200),
-    Call("raw that is decoded elsewhere", "/predict", LARGE, 200, is_fast=False),
+    Call("raw that is decoded elsewhere", "/predict", LARGE, 200),
+    Call("photograph", "/predict", photograph(), 200),
+    Call("photograph in a form", "/predict", form(part(photograph())), 200, FORM),
+    Call("cut photograph", "/predict", photograph()[:40_000], 422),
+    Call("photograph with too many pixels", "/predict", png_of_size(9000, 9000), 413),
+    Call("photograph of many bytes", "/predict", photograph() + bytes(70_000), 200, is_fast=False),
     Call("form", "/predict", form(part(RED)), 200, FORM),
     Call("form with a type", "/predict", form(part(RED, more="Content-Type: image/png\r\n")), 200, FORM),
     Call("form with a field", "/predict", form(part(b"x", 'name="y"'), part(RED)), 200, FORM),
@@ -125,7 +131,7 @@ CALLS = [
     Call("form without a file", "/predict", form(part(RED, 'name="file"')), 400, FORM),
     Call("form with two files", "/predict", form(part(RED), part(RED)), 400, FORM),
     Call("form with an empty file", "/predict", form(part(b"")), 400, FORM),
-    Call("long", "/predict", bytes(40_000), 415, is_fast=False),
+    Call("long", "/predict", bytes(40_000), 415),
     Call("escaped path", "/%70redict", RED, 200, is_fast=False),
     Call("no path", "/predictt", RED, 404, is_fast=False),
     # --- TensorFlow Serving
@@ -156,6 +162,8 @@ CALLS = [
     v2("enough time", 200, parameters={"timeout": 29_000_000}),
     v2("no time", 503, parameters={"timeout": 1}),
     v2("encoded", 200, **prefixed(RED)),
+    v2("encoded and decoded elsewhere", 200, **prefixed(LARGE)),
+    v2("encoded with too many pixels", 413, **prefixed(png_of_size(9000, 9000))),
     v2("two encoded", 200, **prefixed(RED, RED), is_fast=False),
     Call("v2 raw pixels", V2, pixels("red").tobytes(), 200, ("Inference-Header-Content-Length: 0",)),
     Call("v2 raw image", V2, RED, 200, ("Inference-Header-Content-Length: 0",)),

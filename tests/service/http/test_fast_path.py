@@ -21,9 +21,11 @@ from service.http.fast_path import Arriving, FastCall, FastPath
 from service.routes.fast import ROUTES
 from service.settings import load
 from service.worker_link import WorkerLink
+from tests.support.bombs import run_length_bitmap
 from tests.support.hot_calls import CALLS, Call
 from tests.support.raw import connect, head, rest
 from tests.support.server import Server, figures
+from tests.support.waiting import eventually
 
 
 def whole(call: Call, *lines: str) -> bytes:
@@ -92,6 +94,53 @@ def test_both_ways_ask_for_a_key_and_count_it(serve: Callable[..., Server], colo
     assert counted["kernelscope_key_images_total[('key', 'shop')]"] == 2
     requests = {name: value for name, value in counted.items() if name.startswith("kernelscope_requests_total")}
     assert sorted(requests.values()) == [2, 2, 4]
+
+
+# --- an image whose decoding takes longer than anybody waits
+
+ENDLESS = Call("endless", "/predict", run_length_bitmap(), 503)
+BOTH = (whole, chunked)
+MEMORY = ("--image-memory", "1000000000")
+
+
+def begun(server: Server, requests: int) -> None:
+    """Wait until so many requests are being answered, beside the one that asks."""
+    eventually(lambda: figures(server)["kernelscope_requests_in_flight[]"] == 1 + requests)
+
+
+def test_both_ways_give_up_a_decode_at_the_deadline(serve: Callable[..., Server], colours: Path) -> None:
+    server = serve("--models", str(colours), "--timeout", "0.5", *MEMORY)
+    fast, slow = (said(server, request(ENDLESS, "Connection: close")) for request in BOTH)
+    assert fast == slow
+    assert fast.startswith(b"HTTP/1.1 503")
+    assert b"deadline_exceeded" in fast
+    assert figures(server)["kernelscope_shed_requests_total[('reason', 'deadline')]"] == 2
+
+
+def test_both_ways_end_a_decode_whose_client_has_left(serve: Callable[..., Server], colours: Path) -> None:
+    server = serve("--models", str(colours), "--timeout", "60", *MEMORY)
+    for number, request in enumerate(BOTH):
+        with connect(server) as connection:
+            connection.sendall(request(ENDLESS, f"X-Request-ID: {number}"))
+            begun(server, 1)
+        begun(server, 0)
+    assert said(server, whole(CALLS[0], "Connection: close")).startswith(b"HTTP/1.1 200")
+    assert server.end() == 0
+    lines = {line["request_id"]: line["status"] for line in server.log() if "request_id" in line}
+    assert (lines["0"], lines["1"]) == (499, 499)
+    assert not [line for line in server.lines if "Traceback" in line]
+
+
+def test_both_ways_say_that_the_service_ends(serve: Callable[..., Server], colours: Path) -> None:
+    server = serve("--models", str(colours), "--timeout", "60", "--drain-timeout", "1", *MEMORY)
+    with connect(server) as fast, connect(server) as slow:
+        for connection, request in zip((fast, slow), BOTH, strict=True):
+            connection.sendall(request(ENDLESS))
+        begun(server, 2)
+        assert server.end() == 0
+        replies = [rest(fast), rest(slow)]
+    assert [b"shutting_down" in reply for reply in replies] == [True, True], replies
+    assert not [line for line in server.lines if "Traceback" in line]
 
 
 class Client:
