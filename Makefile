@@ -3,7 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
-export PYTHONDONTWRITEBYTECODE ?= $(CI)
+# modules are compiled once, rather than at each of the hundreds of starts of a test run
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help serve train train-gpu test test-long test-browser screenshots test-trust-quick test-trust test-monitoring test-cluster lint format requirements bench-serving bench-limits image clean audit sbom docs lint-workflows types
@@ -21,8 +22,10 @@ train-gpu: $(BIN)/.train-gpu ## the same on an NVIDIA GPU (Linux on x86-64, driv
 	@KERAS_BACKEND=jax JAX_PLATFORMS=cuda,cpu exec $(BIN)/kernelscope train $(ARGS)
 
 LONG := tests/contract/network tests/contract/test_decode_memory.py tests/service/explanation \
-	tests/training/importing/test_exports.py tests/service/classify tests/client/test_examples.py \
-	tests/training/test_on_jax.py tests/training/test_cli.py tests/test_gpu_benchmark.py
+	tests/service/routes/test_explain.py tests/service/classify tests/service/test_ten_thousand.py \
+	tests/client/test_examples.py tests/training/importing/test_exports.py tests/training/export/test_quantize.py \
+	tests/training/loop tests/training/test_on_jax.py tests/training/test_cli.py tests/training/test_pipeline.py \
+	tests/test_gpu_benchmark.py tests/test_wheel.py
 ATTACKS := tests/service/inference/test_decode_attacks.py tests/service/test_life_and_death.py
 MONITORING := tests/deploy/test_prometheus.py
 

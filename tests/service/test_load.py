@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -26,7 +27,7 @@ IN_FLIGHT = "kernelscope_requests_in_flight[]"
 @pytest.fixture(scope="module")
 def slow(serve: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
     root = tmp_path_factory.mktemp("slow")
-    slow_bundle(root)
+    slow_bundle(root, seconds=1)
     return serve("--models", str(root), "--max-batch-size", "1", "--max-queue", "2")
 
 
@@ -38,13 +39,13 @@ def until(server: Server, name: str, value: float) -> None:
 @contextmanager
 def busy(server: Server, waiting: int = 0) -> Iterator[list[Future[httpx.Response]]]:
     """While the model runs one image and others wait; all of them are answered at the end."""
+    ask = partial(server.client.post, "/predict", content=image("red"), timeout=60)
     with ThreadPoolExecutor(8) as pool:
         before = figures(server)[IN_FLIGHT]
-        some = [pool.submit(httpx.post, server.url + "/predict", content=image("red"), timeout=60)]
+        some = [pool.submit(ask)]
         until(server, IN_FLIGHT, before + 1)
-        for i in range(waiting):
-            some.append(pool.submit(httpx.post, server.url + "/predict", content=image("red"), timeout=60))
-            until(server, DEPTH, i + 1)
+        some += [pool.submit(ask) for _ in range(waiting)]
+        until(server, DEPTH, waiting)
         yield some
         assert [one.result().json()["label"] for one in some] == ["red"] * len(some)
 
@@ -103,7 +104,7 @@ def test_a_body_that_never_comes_is_not_waited_for_without_end(serve: Callable[.
 
 
 def test_sigterm_answers_what_was_accepted(serve: Callable[..., Server], tmp_path: Path) -> None:
-    slow_bundle(tmp_path)
+    slow_bundle(tmp_path, seconds=1)
     server = serve("--models", str(tmp_path), "--max-batch-size", "1")
     with busy(server, waiting=3):
         assert server.end() == 0

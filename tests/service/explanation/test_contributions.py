@@ -12,7 +12,7 @@ from service.explanation.contributions import Head
 from service.explanation.question import Question
 from service.explanation.subject import Subject
 from tests.support import graphs
-from tests.support.models import COLOURS, colour_bundle, slow_bundle
+from tests.support.models import COLOURS, colour_bundle, greedy_bundle
 
 
 def test_contributions_and_the_bias_sum_to_the_logit(recipe: Subject, images: Pixels) -> None:
@@ -72,7 +72,7 @@ def test_a_pooling_over_the_image_itself_tells_of_its_colours(tmp_path: Path) ->
 
 def test_a_head_that_is_not_linear_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CannotExplain, match="not linear"):
-        Head(Form(slow_bundle(tmp_path, seconds=0.01).model, COLOURS))
+        Head(Form(greedy_bundle(tmp_path, gigabytes=0.001).model, COLOURS))
 
 
 def test_a_hidden_layer_is_explained_at_its_output(tmp_path: Path) -> None:

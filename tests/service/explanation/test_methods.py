@@ -21,7 +21,7 @@ from service.explanation.heat_map import HeatMap
 from service.explanation.question import Question
 from service.explanation.subject import Subject
 from tests.support import planted
-from tests.support.models import slow_bundle
+from tests.support.models import greedy_bundle
 
 
 def heat_map(method: str, subject: Subject, image: Pixels, question: Question) -> HeatMap:
@@ -202,7 +202,7 @@ def _inside(found: HeatMap) -> float:
 
 
 def test_a_model_that_a_method_cannot_explain(tmp_path: Path) -> None:
-    subject = Subject(slow_bundle(tmp_path, seconds=0.01).folder)
+    subject = Subject(greedy_bundle(tmp_path, gigabytes=0.001).folder)
     assert set(methods.obstacles(subject)) == {"contributions"}
     assert methods.refusal("occlusion", subject) is None
     assert "use occlusion, integrated_gradients, gradient_activation" in str(methods.refusal("contributions", subject))

@@ -77,7 +77,7 @@ def test_a_stranger_is_told_so_and_the_others_are_rejected_with_an_id_a_line_and
 def test_a_rejected_body_that_does_not_come_is_not_waited_for(full: Server) -> None:
     def rejected() -> bytes:
         with connect(full) as connection, suppress(TimeoutError):  # it may be let in
-            connection.settimeout(LINGER_SECONDS + 5)
+            connection.settimeout(LINGER_SECONDS + 1)
             connection.sendall(head("POST", "/predict", "X-API-Key: secret", "Content-Length: 100") + b"x")
             reply = rest(connection)
             return reply if b"overloaded" in reply else b""

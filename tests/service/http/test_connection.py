@@ -251,8 +251,8 @@ def test_silent_connections_shut_nobody_out(serve: Callable[..., Server], colour
 
 
 def test_where_all_connections_are_busy_a_new_one_is_told_so(serve: Callable[..., Server], tmp_path: Path) -> None:
-    slow_bundle(tmp_path, seconds=0.3)
-    server = serve("--models", str(tmp_path), "--max-connections", "1")
+    slow_bundle(tmp_path, seconds=1)
+    server = serve("--models", str(tmp_path), "--max-connections", "1", "--max-batch-size", "1")
     data = image("red")
     with connect(server) as busy:
         busy.sendall(head("POST", "/predict", f"Content-Length: {len(data)}", "Connection: close") + data)

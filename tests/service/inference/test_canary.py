@@ -60,9 +60,9 @@ def test_a_part_of_the_requests_goes_to_the_canary_in_every_process(group: Serve
     assert (reply.status_code, reply.json()) == (200, {"name": "colours", "shares": {"1": 0.75, "2": 0.25}})
     for client in each:
         assert shares(client) == {1: 0.75, 2: 0.25}
-        found = answers(client, 200)
+        found = answers(client, 100)
         assert set(found) == {(1, "red"), (2, "blue")}
-        assert 25 <= found[2, "blue"] <= 80  # chance goes beyond that once in 10,000 times
+        assert 8 <= found[2, "blue"] <= 43  # chance goes beyond that once in 10,000 times
         for version, label in ((1, "red"), (2, "blue")):
             asked = client.post(f"/predict?version={version}", content=image("red")).json()
             assert (asked["version"], asked["label"]) == (version, label)
