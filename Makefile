@@ -72,7 +72,7 @@ requirements: ## pin requirements/*.in anew, with hashes (needs uv)
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 			--upgrade -c test.txt serve.in classify.in ray.in -o ray.txt
 
-PEERS := fastapi litserve triton bentoml ray
+PEERS := fastapi litserve triton bentoml ray mlserver
 
 .venv-bench/%/.ready: requirements/peers/%.txt
 	[ -x $(@D)/bin/python ] || $(PYTHON) -m venv $(@D)

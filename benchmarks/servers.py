@@ -20,7 +20,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 PEERS: Final = Path(__file__).resolve().parent / "peers"
 ENVIRONMENTS: Final = ROOT / ".venv-bench"
 PORT: Final = 8451
-FORM, TENSOR, RAW = "multipart", "V2 binary", "raw body"
+FORM, TENSOR, NUMBERS, RAW = "multipart", "V2 binary", "V2 JSON", "raw body"
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,10 @@ def _bentoml(setting: Setting, folder: Path) -> list[str]:
     return [str(ENVIRONMENTS / "bentoml" / "bin" / "bentoml"), "serve", "bentoml_app:Classifier", "--port", str(PORT)]
 
 
+def _mlserver(setting: Setting, folder: Path) -> list[str]:
+    return [_python("mlserver"), "mlserver_app.py", str(PORT), setting.bundle.parent.name, str(folder)]
+
+
 def _triton(setting: Setting, folder: Path) -> list[str]:
     """The server from the wheel, its Python backend with the stub for this Python, and a repository."""
     (packages,) = (ENVIRONMENTS / "triton" / "lib").glob("python*/site-packages")
@@ -155,12 +159,13 @@ def _triton(setting: Setting, folder: Path) -> list[str]:
 
 
 SERVERS: Final = (
-    Server("Kernelscope", (FORM, TENSOR, RAW), _kernelscope),
+    Server("Kernelscope", (FORM, TENSOR, NUMBERS, RAW), _kernelscope),
     Server("Triton 2.51, Python backend", (TENSOR,), _triton, "triton"),
     Server("plain FastAPI", (FORM,), _fastapi, "fastapi"),
     Server("LitServe", (FORM,), _script("litserve", "litserve_app.py"), "litserve"),
     Server("BentoML", (FORM,), _bentoml, "bentoml", {"BENTOML_DO_NOT_TRACK": "true"}),
     Server("Ray Serve", (FORM,), _script("ray", "ray_app.py"), "ray", {"RAY_USAGE_STATS_ENABLED": "0"}),
+    Server("MLServer", (NUMBERS,), _mlserver, "mlserver"),
     Server("Kernelscope on Ray, one replica", (FORM, TENSOR, RAW), _on_ray(1), is_asked_for=True),
     Server("Kernelscope on Ray, two replicas", (FORM, TENSOR, RAW), _on_ray(2), is_asked_for=True),
 )

@@ -30,10 +30,11 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from benchmarks.servers import FORM, PORT, RAW, ROOT, SERVERS, TENSOR, Server, Setting
+from benchmarks.servers import FORM, NUMBERS, PORT, RAW, ROOT, SERVERS, TENSOR, Server, Setting
 
 HERE: Final = Path(__file__).resolve().parent
 START_SECONDS: Final = 120
+FORMS: Final = [FORM, TENSOR, NUMBERS, RAW]
 BOUNDARY: Final = "d1b5a5b06f0e4bd1a7e9c5b0f4a63c11"
 
 
@@ -71,10 +72,13 @@ def body(form: str, image: bytes, bundle: Path) -> Body:
     card = json.loads((bundle / "card.json").read_text())
     pixels = np.asarray(Image.open(io.BytesIO(image)).convert("RGB").resize((card["width"], card["height"])))
     tensor = {"name": "images", "shape": [1, *pixels.shape], "datatype": "UINT8"}
+    path = f"/v2/models/{bundle.parent.name}/infer"
+    if form == NUMBERS:
+        text = json.dumps({"inputs": [{**tensor, "data": pixels.ravel().tolist()}]}).encode()
+        return Body(text, "application/json", path)
     outputs = [{"name": "probabilities", "parameters": {"binary_data": True}}]
     inputs = [{**tensor, "parameters": {"binary_data_size": pixels.size}}]
     text = json.dumps({"inputs": inputs, "outputs": outputs}).encode()
-    path = f"/v2/models/{bundle.parent.name}/infer"
     return Body(
         text + pixels.tobytes(), "application/octet-stream", path, f"Inference-Header-Content-Length: {len(text)}"
     )
@@ -205,7 +209,7 @@ def main() -> None:
     parser.add_argument("--defaults", action="store_true", help="each server's own number of processes and threads")
     parser.add_argument("--decoder", choices=["pillow", "ours"], default="pillow", help="what peers decode with")
     parser.add_argument("--log-requests", action="store_true")
-    parser.add_argument("--forms", nargs="*", choices=[FORM, TENSOR, RAW], default=[FORM, TENSOR, RAW])
+    parser.add_argument("--forms", nargs="*", choices=FORMS, default=FORMS)
     parser.add_argument("--only", nargs="*", help="names of servers; by default all but those on Ray")
     chosen = parser.parse_args()
     if not shutil.which("wrk"):
