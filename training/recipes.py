@@ -220,7 +220,7 @@ AUTO: Final = "auto"
 """What `--recipe` takes for `TRANSFER` or `FAST`, whichever suits the size of the images."""
 PHOTOGRAPH_SIDE: Final = 64
 """Pixels: images with a shorter side are too coarse for a network that was trained on photographs."""
-_SIDES: Final = ((0, 160), (128, 192), (192, 224))
+_SIDES: Final = ((0, 160), (96, 192), (192, 224))
 """The input side of `TRANSFER`, in pixels, for images whose shorter side has at least so many.
 
 A network that was trained at 224 pixels gains if small images are enlarged. Cross-validated accuracy of a linear head
