@@ -11,12 +11,14 @@ import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from contract import bundle, memory
 from contract.errors import BundleError, KernelscopeError
 from service.inference.refusal import how_it_ended
-from service.settings import Settings
+
+if TYPE_CHECKING:  # every start waits for this module's process: pydantic would be half of what it imports
+    from service.settings import Settings
 
 _FIRST_TO_BE_KILLED: Final = "1000"
 """Linux' `oom_score_adj`: where memory runs out, the kernel ends the trial and not a process that serves."""
