@@ -125,6 +125,8 @@ class Training:
         hardware: processor and accelerator.
         commit: of the source code.
         versions: the packages that decide what a run computes.
+        interpolated_by: the command line that mixed its weights with those that the training started from.
+        interpolated_share: of the training's weights in that mixture.
         quantised_by: the command line that made the int8 form.
     """
 
@@ -143,6 +145,8 @@ class Training:
     hardware: str | None = None
     commit: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    interpolated_by: str | None = None
+    interpolated_share: Share | None = None
     quantised_by: str | None = None
 
 

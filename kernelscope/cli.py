@@ -38,6 +38,7 @@ COMMANDS: Final = {
     "dream": _Command("service.dream_cli", "show what a layer sees in an image, by exaggerating it"),
     "features": _Command("training.cli", "find what each channel of a model responds to", "[train]"),
     "import": _Command("training.importing.cli", "publish an ONNX classifier from elsewhere", function="import_"),
+    "interpolate": _Command("training.cli", "mix a fine-tuned model with what it was before", "[train]"),
     "quantize": _Command("training.cli", "convert a model to int8, which is smaller and faster", "[train]"),
 }
 
@@ -91,7 +92,7 @@ def _print_error(command: str, message: str, code: int) -> int:
 
 
 def _help() -> str:
-    rows = "\n".join(f"  {name:<10}{subcommand.summary}" for name, subcommand in COMMANDS.items())
+    rows = "\n".join(f"  {name:<12}{subcommand.summary}" for name, subcommand in COMMANDS.items())
     return (
         "usage: kernelscope COMMAND [options]\n\n"
         f"Trains image classifiers and serves them.\n\ncommands:\n{rows}\n\n"

@@ -23,6 +23,7 @@ PARSERS = {
     "evaluate": parsers.evaluate,
     "compare": parsers.compare,
     "quantize": parsers.quantize,
+    "interpolate": parsers.interpolate,
     "inspect": parsers.inspect,
     "import": importing.parser,
 }

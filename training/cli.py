@@ -209,7 +209,6 @@ def quantize(arguments: list[str]) -> int:
     chosen = parsers.quantize().parse_args(arguments)
 
     from rich.console import Console
-    from rich.markup import escape
 
     from contract.bundle import read
 
@@ -226,15 +225,34 @@ def quantize(arguments: list[str]) -> int:
         chosen.unknown,
         command=_command("quantize", arguments),
     )
-    accuracy, cost = bundle.card.accuracy, bundle.card.cost
-    _warn_of_chance(console, accuracy, len(bundle.card.labels))
-    console.print(
-        f"[green]{accuracy.accuracy:.2%}[/] of {accuracy.images:,} {accuracy.split} images classified correctly; "
-        f"{cost.latency_ms} ms an image, {cost.bytes:,} bytes\n"
-        f"published as {escape(str(bundle.folder))}",
-        highlight=False,
-        soft_wrap=True,
+    _print_published(console, bundle)
+    return 0
+
+
+def interpolate(arguments: list[str]) -> int:
+    """Publish the best mixture of a model and what it was fine-tuned to; return the exit code."""
+    chosen = parsers.interpolate().parse_args(arguments)
+
+    from rich.console import Console
+
+    from contract.bundle import read
+
+    _check_backend()
+    with _quiet():
+        from training.export import interpolate
+
+    console = Console()
+    bundle = interpolate.run(
+        read(chosen.base),
+        read(chosen.tuned),
+        chosen.data,
+        chosen.output,
+        console,
+        chosen.unknown,
+        quality=chosen.quality,
+        command=_command("interpolate", arguments),
     )
+    _print_published(console, bundle)
     return 0
 
 
@@ -267,6 +285,20 @@ def features(arguments: list[str]) -> int:
     )
     console.print(f"written: {folder}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _print_published(console: Console, bundle: Bundle) -> None:
+    from rich.markup import escape
+
+    accuracy, cost = bundle.card.accuracy, bundle.card.cost
+    _warn_of_chance(console, accuracy, len(bundle.card.labels))
+    console.print(
+        f"[green]{accuracy.accuracy:.2%}[/] of {accuracy.images:,} {accuracy.split} images classified correctly; "
+        f"{cost.latency_ms} ms an image, {cost.bytes:,} bytes\n"
+        f"published as {escape(str(bundle.folder))}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _warn_of_chance(console: Console, accuracy: Accuracy, classes: int) -> None:

@@ -187,7 +187,7 @@ def quantize() -> argparse.ArgumentParser:
     """Return the parser of `kernelscope quantize`."""
     parser = argparse.ArgumentParser(
         prog="kernelscope quantize",
-        description="Convert a bundle to int8, and publish the result if it is twice as fast and about as accurate.",
+        description="Convert a bundle to int8, and publish it if it is 1.5 times as fast and about as accurate.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:
   kernelscope quantize out/cifar10/1 --data cifar10
@@ -202,6 +202,41 @@ def quantize() -> argparse.ArgumentParser:
         default=Path("out"),
         metavar="DIR",
         help="the models folder to publish to (default: out)",
+    )
+    _add_unknown(parser)
+    return parser
+
+
+def interpolate() -> argparse.ArgumentParser:
+    """Return the parser of `kernelscope interpolate`."""
+    parser = argparse.ArgumentParser(
+        prog="kernelscope interpolate",
+        description="Mix the weights of a fine-tuned model with those that it was fine-tuned from, and publish the "
+        "best mixture in float32. The images that were held out for validation choose it, as they are and as JPEG.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""examples:
+  kernelscope train --data cifar10 --recipe small --output out
+  kernelscope train --data cifar10 --recipe small-jpeg --from out/cifar10/1 --output out
+  kernelscope interpolate out/cifar10/1 out/cifar10/2 --data cifar10 --output out""",
+    )
+    add = parser.add_argument
+    add("base", type=Path, metavar="BASE", help="a folder models/<name>/<version>: what was fine-tuned")
+    add("tuned", type=Path, metavar="TUNED", help="what became of it, by kernelscope train --from BASE")
+    add("--data", required=True, metavar="WHERE", help="the labelled images that both were trained on")
+    add(
+        "--output",
+        type=_writable,
+        default=Path("out"),
+        metavar="DIR",
+        help="the models folder to publish to (default: out)",
+    )
+    add(
+        "--quality",
+        type=_quality,
+        default=75,
+        metavar="N",
+        help="the mean of the accuracy on images as they are and as JPEG of this quality chooses the mixture; 0: as "
+        "they are only (default: 75)",
     )
     _add_unknown(parser)
     return parser
@@ -309,6 +344,12 @@ def _positive(text: str) -> int:
 def _natural(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
+    return int(text)
+
+
+def _quality(text: str) -> int:
+    if not text.isdecimal() or int(text) > 95:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a JPEG quality: give 1 to 95, or 0 for none")
     return int(text)
 
 

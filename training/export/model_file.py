@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import onnx
 
-from contract.bundle import CARD, MODEL, Bundle
+from contract.bundle import CARD, LOGITS, MODEL, PROBABILITIES, Bundle
 from contract.card import Card
 
 BATCH: Final = "batch"
@@ -56,6 +57,40 @@ def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
         for attribute in node.attribute
         for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else []))
     ]
+
+
+def softmax(temperature: float, prefix: str) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """Return the nodes from `logits` to `probabilities`, and their constants.
+
+    Args:
+        temperature: what the logits are divided by.
+        prefix: of the names.
+    """
+    name = f"{prefix}/softmax"
+    if temperature == 1:
+        return [onnx.helper.make_node("Softmax", [LOGITS], [PROBABILITIES], name=name, axis=-1)], []
+    constant = onnx.numpy_helper.from_array(np.array(temperature, np.float32), f"{prefix}/temperature")
+    divided = f"{prefix}/divided"
+    return [
+        onnx.helper.make_node("Div", [LOGITS, constant.name], [divided], name=divided),
+        onnx.helper.make_node("Softmax", [divided], [PROBABILITIES], name=name, axis=-1),
+    ], [constant]
+
+
+def set_temperature(proto: onnx.ModelProto, temperature: float) -> None:
+    """Divide the logits by another temperature before the softmax; the graph is changed in place."""
+    graph, behind, network = proto.graph, {LOGITS}, []
+    for node in graph.node:
+        if behind.isdisjoint(node.input):
+            network.append(node)
+        else:
+            behind.update(node.output)
+    tail, constants = softmax(temperature, "calibrated")
+    used = {name for node in network for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend([*network, *tail])
+    graph.initializer.extend([*kept, *constants])
 
 
 def save_draft(proto: onnx.ModelProto, card: Card, folder: Path) -> Bundle:

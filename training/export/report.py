@@ -311,7 +311,8 @@ _RESIZING: Final = {
 
 def _made(card: Card, quote: Callable[[str], str] = str) -> str:
     """When the model was made, and the last command that made it."""
-    command = card.training.quantised_by or card.training.command or ""
+    training = card.training
+    command = training.quantised_by or training.interpolated_by or training.command or ""
     return f"Made {(card.created or '')[:10]} by {quote(command)}"
 
 
@@ -359,8 +360,13 @@ def _facts(data: Data, training: Training, cost: Cost) -> list[tuple[str, str]]:
         *_original(training.original),
         ("distilled from", "{teacher}", (training, ("teacher",))),
         ("started from", "{initial}", (training, ("initial",))),
+        (
+            "interpolated",
+            "{interpolated_share:.0%} of the training's weights, the rest from before it",
+            (training, ("interpolated_share",)),
+        ),
         ("training", "{epochs} epochs, {seconds:,.0f} s, {precision}", (training, ("epochs", "seconds", "precision"))),
-        ("trained by", "{command}", (training, ("command", "quantised_by"))),
+        ("trained by", "{command}", (training, ("command", "interpolated_by", "quantised_by"))),
         ("trained on", "{hardware}", (training, ("hardware",))),
         ("commit", "{commit}", (training, ("commit",))),
         ("parameters", "{parameters:,}", (cost, ("parameters",))),

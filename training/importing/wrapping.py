@@ -76,7 +76,7 @@ def build(plan: Plan, batching: Batching, temperature: float = 1.0) -> onnx.Mode
     if batching == "one by one":
         network, constant = _loop(plan, network)
         constants += constant
-    tail, last = _probabilities(temperature)
+    tail, last = model_file.softmax(temperature, PREFIX)
     constants += last
     size = [plan.preparation.height, plan.preparation.width, 3]
     made = helper.make_graph(
@@ -120,18 +120,6 @@ def _logits(plan: Plan, tensor: str) -> tuple[list[onnx.NodeProto], list[onnx.Te
         tensor = add("Concat", add("Mul", tensor, constant(0)), tensor, axis=1)
     made[-1].output[0] = LOGITS
     return made, constants
-
-
-def _probabilities(temperature: float) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    name = f"{PREFIX}/softmax"
-    if temperature == 1:
-        return [helper.make_node("Softmax", [LOGITS], [PROBABILITIES], name=name, axis=-1)], []
-    constant = numpy_helper.from_array(np.array(temperature, np.float32), f"{PREFIX}/temperature")
-    divided = f"{PREFIX}/divided"
-    return [
-        helper.make_node("Div", [LOGITS, constant.name], [divided], name=divided),
-        helper.make_node("Softmax", [divided], [PROBABILITIES], name=name, axis=-1),
-    ], [constant]
 
 
 def _loop(plan: Plan, network: list[onnx.NodeProto]) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
