@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 
 from contract import bundle
-from contract.network import reading, sessions
+from contract.network import half_precision, reading, sessions
 from contract.network.errors import CannotExplain
 from contract.network.gradient import Gradient
 from contract.network.graph import Array, Floats, Graph
@@ -35,7 +35,7 @@ class Form:
 
     def __init__(self, path: Path, labels: tuple[str, ...]) -> None:
         self.labels = labels
-        proto = onnx.load(path)
+        proto = half_precision.expand(onnx.load(path))
         self._bytes = proto.SerializeToString()
         operators = {node.op_type for node in proto.graph.node}
         self.dtype = "int8" if operators & reading.QUANTISATION else "float32"

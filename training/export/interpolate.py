@@ -21,6 +21,7 @@ from rich.console import Console
 from contract.bundle import Bundle
 from contract.card import Card, Cost
 from contract.errors import KernelscopeError, UsageError
+from contract.network import half_precision
 from training.data import dataset as datasets
 from training.data.split import Split
 from training.evaluation import calibrate, corruptions, evaluate, ood
@@ -188,4 +189,4 @@ def run(
 def _float32(bundle: Bundle) -> onnx.ModelProto:
     if bundle.float32 is None:
         raise UsageError(f"{bundle.folder} has no float32 form: give a float32 bundle")
-    return onnx.load(bundle.float32)
+    return half_precision.expand(onnx.load(bundle.float32))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.console import Console
 from contract import repository
 from contract.bundle import FLOAT32, Bundle, read
 from contract.card import Card
+from contract.network import half_precision
 from contract.preprocessing import Pixels
 from training import provenance
 from training.data.dataset import Dataset
@@ -98,5 +98,5 @@ def publish(
         )
         report.write(model_file.write(proto, card, staged), score, split.images, history)
         if float32:
-            shutil.copyfile(float32, staged / FLOAT32)
+            onnx.save(half_precision.compact(onnx.load(float32)), staged / FLOAT32)
         return read(repository.publish(staged))

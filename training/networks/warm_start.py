@@ -16,6 +16,7 @@ import onnx
 
 from contract.bundle import Bundle
 from contract.errors import UsageError
+from contract.network import half_precision
 from contract.preprocessing import Pixels
 
 _IMAGES = 1000
@@ -36,7 +37,7 @@ def load_weights(model: keras.Model, bundle: Bundle, images: Pixels) -> None:
     if bundle.float32 is None:
         raise UsageError(f"{bundle.folder} is int8: start from a float32 bundle")
     filters = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense)]
-    kernels = _kernels(onnx.load(bundle.float32))
+    kernels = _kernels(half_precision.expand(onnx.load(bundle.float32)))
     # compared by size and outputs alone: a dense layer may be exported as the convolution that it equals
     ours = [(math.prod(layer.kernel.shape), layer.kernel.shape[-1]) for layer in filters]
     if ours != [(kernel.size, kernel.shape[-1]) for kernel, _ in kernels]:

@@ -260,7 +260,7 @@ def test_kernels_are_a_sheet_or_numbers(server: Server) -> None:
         (
             "/explain",
             {"model": "slow", "method": "contributions"},
-            (409, "cannot_explain", "use occlusion, integrated_gradients, gradient_activation"),
+            (409, "cannot_explain", "use occlusion"),
         ),
         ("/activations", {}, (422, "invalid_parameter", "layer")),
         ("/activations", {"layer": "conv99"}, (404, "unknown_layer", "choose from mul1, conv1")),
