@@ -6,8 +6,8 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from contract.errors import KernelscopeError
@@ -16,16 +16,26 @@ from contract.version import VERSION
 
 @dataclass(frozen=True)
 class _Command:
-    """A subcommand: its module, its summary, the extra that installs its packages, and its function's own name."""
+    """A subcommand.
+
+    Attributes:
+        module: where its function is.
+        summary: one line for a person.
+        extra: that installs its packages.
+        function: its function's name, where that is not the subcommand's.
+        variables: of the environment that must be set before its packages load.
+    """
 
     module: str
     summary: str
     extra: str = ""
     function: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 COMMANDS: Final = {
-    "serve": _Command("service.cli", "serve models over HTTP"),
+    # OpenBLAS would start threads as NumPy loads, and the processes that serve are forked after that
+    "serve": _Command("service.cli", "serve models over HTTP", variables={"OPENBLAS_NUM_THREADS": "1"}),
     "predict": _Command("service.cli", "classify image files, without a server"),
     "classify": _Command("service.classify.cli", "classify any number of images into a Parquet file", "[classify]"),
     "push": _Command("service.storage.cli", "upload a model to an object store", "[classify]"),
@@ -61,6 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
     if subcommand is None:
         print(f"kernelscope: there is no command {words[0]!r}: use one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
+    for name, value in subcommand.variables.items():
+        os.environ.setdefault(name, value)
     try:
         command: Callable[[list[str]], int] = getattr(
             importlib.import_module(subcommand.module), subcommand.function or words[0]

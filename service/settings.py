@@ -17,9 +17,10 @@ from service.http.key_file import check_key
 
 _MOST_WORKERS: Final = 8
 
-_WORKER_MEMORY: Final = 88 * 2**20
+_WORKER_MEMORY: Final = 60 * 2**20
 """Bytes that a process has of its own with the shipped model, its decode server included."""
-_SUPERVISOR_MEMORY: Final = 28 * 2**20
+_SUPERVISOR_MEMORY: Final = 84 * 2**20
+"""Bytes that the supervisor has, those that it shares with the processes included."""
 _IMAGE_MEMORY: Final = 304 * 2**20
 """Bytes for bodies and decoding with which 12 megapixels fit, whatever their format; and a process' share at most."""
 

@@ -1,13 +1,15 @@
 """Several processes that serve on one socket: started together, restarted where one dies or hangs, ended together.
 
-The supervisor itself is small and loads no model: it forks before anything heavy is imported, and then waits for
-signals, one after the other, so that there is nothing to lock. The first process loads the models first; where that
+The supervisor imports what the processes need, once: they share that memory, and one that is replaced has no imports
+to wait for. It loads no model and starts no thread, for a process that is forked has only the one that forks; it waits
+for signals, one after the other, so that there is nothing to lock. The first process loads the models first; where that
 ends it, what it was loading is not loaded again, and the others never try it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import pickle
@@ -20,7 +22,7 @@ from typing import Final
 
 from contract import repository
 from contract.errors import KernelscopeError
-from service import environment, sockets, worker_link
+from service import environment, server, sockets, worker_link
 from service.inference.refusal import Refusal, how_it_ended
 from service.observability import log_setup
 from service.observability.captured_output import OutputPipe
@@ -51,6 +53,8 @@ def serve(settings: Settings) -> int:
     """
     log_setup.configure(settings.log_format, threaded=False)
     environment.log_warnings(os.environ, Settings.model_fields)
+    gc.collect()
+    gc.freeze()  # a collector that walks what is shared would write to it, and so copy it
     with sockets.listen(settings.host, settings.port) as listening:
         try:
             return _Supervisor(settings, listening).run()
@@ -265,8 +269,6 @@ def _work(
         log_setup.configure(settings.log_format, descriptor=capture.output if capture else None)
         if capture:
             capture.start()
-        from service import server
-
         if not link.is_leader:
             os.read(pipes.leader_serves, 1)  # nothing is ever written: it returns once the other end is closed
         server.work(settings, listening, link, pipes.lifeline, fatal)

@@ -127,6 +127,19 @@ def test_sigterm_ends_all_and_answers_what_it_had(reached: Reach, serve: Callabl
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
+def test_the_supervisor_has_no_thread_that_a_forked_process_would_lack(group: Server) -> None:
+    assert len(list(Path(f"/proc/{group.process.pid}/task").iterdir())) == 1
+
+
+def test_processes_share_what_the_supervisor_has_imported(group: Server) -> None:
+    def kilobytes(pid: int, name: str) -> int:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith(name))
+
+    for pid in workers(group):
+        assert kilobytes(pid, "Pss:") < 0.7 * kilobytes(pid, "Rss:")
+
+
 def test_no_process_outlives_a_supervisor_that_is_killed(group: Server) -> None:
     pids = workers(group)
     group.process.kill()
