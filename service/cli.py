@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import glob
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ _FEW: Final = 64
 
 def serve(arguments: list[str]) -> int:
     """Serve a folder of models; returns the exit code."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something that can look for new versions
+
     from service import settings
 
     parser = argparse.ArgumentParser(
