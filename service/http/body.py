@@ -27,8 +27,9 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 _MOST_KEPT: Final = 256
 """Characters of a content type whose meaning is kept."""
-_UNHELD: Final = 128 * 2**10
-"""Bytes of a body that are read before memory is held for it: a small photograph never waits for others' bodies."""
+UNHELD: Final = 160 * 2**10
+"""Bytes of a body that are read before memory is held for it: a small photograph, or 224 by 224 pixels as a tensor,
+never waits for others' bodies."""
 _COPIES: Final = 3
 """How often a body that is not the image itself is there while images are taken from it."""
 _MARGIN_SECONDS: Final = 0.2
@@ -90,7 +91,7 @@ async def _read(request: Request, limit: int, expected: int) -> tuple[bytes, boo
         if length > limit:
             raise _too_large(limit)
         chunks.append(chunk)
-        if length > _UNHELD and not is_held:
+        if length > UNHELD and not is_held:
             await _hold(request, expected)
             is_held = True
     return (chunks[0] if len(chunks) == 1 else b"".join(chunks)), is_held
@@ -142,7 +143,7 @@ def _window(encoding: str) -> int:
 def _is_large_once_unpacked(data: bytes, encoding: str) -> bool:
     """Whether a body takes more memory, as it was before gzip or deflate, than is given without asking."""
     try:
-        return len(zlib.decompressobj(_window(encoding)).decompress(data, _UNHELD + 1)) > _UNHELD
+        return len(zlib.decompressobj(_window(encoding)).decompress(data, UNHELD + 1)) > UNHELD
     except zlib.error:
         return False  # `_inflated` says so
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from starlette.responses import Response
 
@@ -19,6 +19,9 @@ from service.inference.loaded_model import LoadedModel
 from service.inference.submission import Probabilities
 from service.observability.metrics import Metrics
 from service.settings import Settings
+
+AT_ONCE_BYTES: Final = 32 * 1024
+"""So many bytes of text are parsed on the event loop, in less than a millisecond."""
 
 
 class Asked(Protocol):
@@ -40,9 +43,13 @@ class Asked(Protocol):
 class Endpoint(Protocol):
     """A call's steps. All but waiting for the body, for decoding and for the model is in them."""
 
-    @property
-    def parses_at_once(self) -> bool:
-        """Whether `read` may be called on the event loop, however long the body is."""
+    def parsed_bytes(self, headers: Mapping[str, str], length: int) -> int:
+        """How many bytes of a body are text, which `read` parses; images and tensors are taken as they are.
+
+        Args:
+            headers: the request's, with names in lower case.
+            length: bytes of the body.
+        """
 
     def check(self, headers: Mapping[str, str], loaded: LoadedModel, settings: Settings) -> None:
         """Raise a `ApiError` for what is wrong before the body has come."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +23,9 @@ from contract.preprocessing import Pixels
 from service.http import errors
 from service.http.access_log import CLIENT_GONE, Recorder, identify
 from service.http.auth import Gate
+from service.http.body import UNHELD
 from service.http.context import RequestContext
-from service.http.endpoint import Accounts, Asked, Endpoint, deadline_exceeded
+from service.http.endpoint import AT_ONCE_BYTES, Accounts, Asked, Endpoint, deadline_exceeded
 from service.http.wire import written
 from service.inference.batcher import Overloaded
 from service.inference.decoder import ClientLeft, Decoder
@@ -34,10 +36,6 @@ from service.settings import Settings
 
 log = logging.getLogger("kernelscope")
 
-MOST_BYTES: Final = 32 * 1024
-"""Of a body that is parsed: so much takes less than a millisecond of the event loop."""
-MOST_IMAGE_BYTES: Final = 128 * 1024
-"""Of a body that is an image, or a form with one; no memory needs to be held for it (`service.http.body`)."""
 _LONGEST_URL: Final = 256
 _PARAMETERS: Final = {"{name}": rb"(?P<name>[A-Za-z0-9._-]+)", "{version}": rb"(?P<version>[0-9]{1,9})"}
 """What stands in a path without being escaped; all else is FastAPI's to look at."""
@@ -144,14 +142,16 @@ class FastPath:
         route = self._look_up(url) if len(url) <= _LONGEST_URL else None
         if route is None:
             return None
-        length = b""
+        said = b""
         for name, value in headers:
             if name == b"content-length":
-                length = value
+                said = value
             elif name in {b"content-encoding", b"transfer-encoding"}:
                 return None
-        most = MOST_IMAGE_BYTES if route.route.endpoint.parses_at_once else MOST_BYTES
-        if not length.isdigit() or int(length) > min(most, self.settings.max_body):
+        length = int(said) if said.isdigit() else math.inf
+        if length > min(UNHELD, self.settings.max_body):
+            return None
+        if length > AT_ONCE_BYTES and route.route.endpoint.parsed_bytes(_as_text(headers), int(length)) > AT_ONCE_BYTES:
             return None
         return route
 
@@ -165,7 +165,7 @@ class FastPath:
             loaded = self._registry.choose(call.match.name, call.match.version)
             call.context.metric_labels = loaded.metric_labels
             endpoint = call.match.route.endpoint
-            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(call.headers)}
+            headers = _as_text(call.headers)
             endpoint.check(headers, loaded, self.settings)
             asked: Asked = endpoint.read(headers, call.body, loaded, self.settings)
             if asked.tensor is None and len(asked.encoded) != 1:
@@ -192,6 +192,11 @@ class FastPath:
                 name, version = parameters.get("name"), parameters.get("version")
                 return Match(route, None if name is None else name.decode(), None if version is None else int(version))
         return None
+
+
+def _as_text(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers by name; of several with one name the first."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(list(headers))}
 
 
 @dataclass(slots=True)

@@ -42,7 +42,7 @@ async def answer(request: Request, endpoint: Endpoint, loaded: LoadedModel, time
             asked: Asked = endpoint.read(headers, sent, loaded, settings)
             return asked
 
-        asked = read() if endpoint.parses_at_once else await parsed(len(sent), read)
+        asked = await parsed(endpoint.parsed_bytes(headers, len(sent)), read)
         async with nullcontext() if asked.timeout is None else deadline(request, asked.timeout):
             images = asked.tensor if asked.tensor is not None else await decoded(request, endpoint, asked, loaded)
             probabilities = await infer(request, loaded, images)

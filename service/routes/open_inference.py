@@ -8,6 +8,7 @@ Source: https://github.com/kserve/open-inference-protocol and Triton's protocol 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -75,7 +76,10 @@ _INFER: Final[dict[str, Any]] = {
 class Infer:
     """The steps of `infer`; an `Endpoint`."""
 
-    parses_at_once = False
+    def parsed_bytes(self, headers: Mapping[str, str], length: int) -> int:
+        """Those before the binary tensors."""
+        said = headers.get(HEADER, "")
+        return min(int(said), length) if re.fullmatch("[0-9]{1,9}", said) else length
 
     def check(self, headers: Mapping[str, str], loaded: LoadedModel, settings: Settings) -> None:
         """Nothing is known before the body has come."""

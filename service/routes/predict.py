@@ -63,7 +63,10 @@ class Predict:
     """
 
     top_k: int | None = None
-    parses_at_once: bool = True
+
+    def parsed_bytes(self, headers: Mapping[str, str], length: int) -> int:
+        """None: JSON that holds one image is read at once, however long that is."""
+        return 0
 
     def check(self, headers: Mapping[str, str], loaded: LoadedModel, settings: Settings) -> None:
         """Raise a `ApiError` for more classes than there are, and for a content type that is not taken."""

@@ -21,6 +21,7 @@ from contract.preprocessing import Pixels
 from service.http import json_limits
 from service.http.body import decode_base64
 from service.http.context import context_of
+from service.http.endpoint import AT_ONCE_BYTES
 from service.http.errors import ApiError
 from service.http.json_limits import JsonLimits
 from service.inference.loaded_model import LoadedModel
@@ -28,8 +29,6 @@ from service.state import app_state
 
 _Value = TypeVar("_Value")
 
-_AT_ONCE_BYTES: Final = 32 * 1024
-"""A JSON text of up to so many bytes is parsed on the event loop, in less than a millisecond."""
 _PARSER: Final = ThreadPoolExecutor(1, thread_name_prefix="json")
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -73,11 +72,11 @@ _JSON: Final = json.JSONDecoder(parse_constant=_no_constants)
 
 
 async def parsed(size: int, parse: Callable[[], _Value]) -> _Value:
-    """What `parse` returns: called at once for a text of few bytes, else on a thread, one text after another.
+    """What `parse` returns: called at once for `AT_ONCE_BYTES` of text or fewer, else on a thread, one after another.
 
     Parsing does not let go of the interpreter's lock: several at a time would only keep the event loop waiting longer.
     """
-    if size <= _AT_ONCE_BYTES:
+    if size <= AT_ONCE_BYTES:
         return parse()
     return await asyncio.get_running_loop().run_in_executor(_PARSER, _without_collector, parse)
 
