@@ -28,7 +28,7 @@ from service.http.context import RequestContext
 from service.http.endpoint import AT_ONCE_BYTES, Accounts, Asked, Endpoint, deadline_exceeded
 from service.http.wire import written
 from service.inference.batcher import Overloaded
-from service.inference.decoder import ClientLeft, Decoder
+from service.inference.decoder import Decoder
 from service.inference.loaded_model import LoadedModel
 from service.inference.registry import Registry
 from service.inference.submission import OutOfTime, Probabilities, Submission
@@ -318,11 +318,9 @@ class FastCall:
         """Decode the one image, and queue it."""
         try:
             async with asyncio.timeout(self.context.seconds_left):
-                images = await self._fast.decoder.one(asked.encoded[0], loaded, self.context)
-            self._queue(loaded, asked, images)
+                pixels = await self._fast.decoder.elsewhere(asked.encoded[0], loaded, self.context)
+            self._queue(loaded, asked, pixels[None])
             self._decoding = None
-        except ClientLeft:
-            pass  # its connection says so as well, in `cancel`
         except TimeoutError:
             self.finish(self._late(asked))
         except ImageError as error:

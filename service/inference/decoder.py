@@ -108,7 +108,9 @@ class Decoder:
         self._places, self._small, self._large = threads, small, large
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._pool = DecodePool()
-        self._thread_places, self._small_places, self._large_places = (asyncio.Semaphore(threads) for _ in range(3))
+        # a thread has its next image at hand: else it waits for a turn of the event loop, where a model may be running
+        self._thread_places = asyncio.Semaphore(2 * threads)
+        self._small_places, self._large_places = asyncio.Semaphore(threads), asyncio.Semaphore(threads)
         self._timers: dict[tuple[str, str], Histogram] = {}
         self._waiting: dict[object, float] = {}  # since when each waits for a place; in order
 
@@ -129,7 +131,7 @@ class Decoder:
         start = time.perf_counter()
         pixels = self.at_once(data, target)
         if pixels is None:
-            (pixels,) = await _together([self._elsewhere(data, target, caller)], caller)
+            (pixels,) = await _together([self.elsewhere(data, target, caller)], caller)
         tracing.record("decode", start, time.perf_counter(), bytes=len(data))
         return pixels[None]
 
@@ -155,8 +157,11 @@ class Decoder:
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._pool.close()
 
-    async def _elsewhere(self, data: bytes, target: Target, caller: Caller) -> Pixels:
-        """An image that is not decoded at once: on a thread or in a process."""
+    async def elsewhere(self, data: bytes, target: Target, caller: Caller) -> Pixels:
+        """An image that is not decoded at once, uint8 (H, W, 3): on a thread or in a process.
+
+        Whoever waits no more cancels the task that this is in. Raises `ImageError` and `DecoderLost`, as `one` does.
+        """
         if not _ISOLATED or cheap.is_cheap(data, target.card.height, target.card.width):
             async with self._place(self._thread_places):
                 return await asyncio.get_running_loop().run_in_executor(self._threads, self._whole, data, target)
@@ -178,7 +183,7 @@ class Decoder:
 
     async def _or_error(self, data: bytes, target: Target, caller: Caller) -> Pixels | ImageError:
         try:
-            return await self._elsewhere(data, target, caller)
+            return await self.elsewhere(data, target, caller)
         except ImageError as error:
             return error
 
