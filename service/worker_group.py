@@ -166,7 +166,7 @@ class WorkerGroup:
             BundleError: nothing can be served.
             UsageError: the default model is not there.
         """
-        states = [state for state in await self._link.ask_all(StateQuery()) if state]
+        states = [state for state in await self._link.ask_serving(StateQuery()) if state]
         if states:
             failed = await self._registry.adopt(states[0])
             if failed and self._link.is_leader:

@@ -197,6 +197,11 @@ class WorkerLink:
         others = [number for number in range(self.size) if number != self.number]
         return await asyncio.gather(*(self.ask(number, question, seconds=seconds) for number in others))
 
+    async def ask_serving(self, question: object) -> list[Any]:
+        """As `ask_all`, but those alone that serve: one that is starting answers nobody before its time is up."""
+        serving = [number for number in range(self.size) if number != self.number and self.memory.ready[number]]
+        return await asyncio.gather(*(self.ask(number, question) for number in serving))
+
     async def ask(self, number: int, question: object, *, seconds: float = ANSWER_SECONDS) -> Any:
         """One other's answer, as `ask_all` gives it."""
         try:
