@@ -135,16 +135,30 @@ def family(pid: int) -> list[int]:
     return pids
 
 
+def _texts(pids: list[int], name: str) -> Iterator[str]:
+    """What the system tells of each, but of those that have ended, such as what tried a model."""
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            yield Path(f"/proc/{pid}/{name}").read_text()
+
+
 def cpu(pids: list[int]) -> float:
     """Processor seconds of all."""
-    rows = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split() for pid in pids]
+    rows = [text.rsplit(")", 1)[1].split() for text in _texts(pids, "stat")]
     return sum(int(row[11]) + int(row[12]) for row in rows) / os.sysconf("SC_CLK_TCK")
 
 
 def megabytes(pids: list[int]) -> float:
     """Memory of all, each shared page counted once."""
-    texts = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids]
-    return sum(int(line.split()[1]) for text in texts for line in text.splitlines() if line.startswith("Pss:")) / 1024
+    return (
+        sum(
+            int(line.split()[1])
+            for text in _texts(pids, "smaps_rollup")
+            for line in text.splitlines()
+            if line.startswith("Pss:")
+        )
+        / 1024
+    )
 
 
 def load(pid: int, sent: Body, connections: int, seconds: float) -> Figures:
