@@ -150,15 +150,8 @@ def cpu(pids: list[int]) -> float:
 
 def megabytes(pids: list[int]) -> float:
     """Memory of all, each shared page counted once."""
-    return (
-        sum(
-            int(line.split()[1])
-            for text in _texts(pids, "smaps_rollup")
-            for line in text.splitlines()
-            if line.startswith("Pss:")
-        )
-        / 1024
-    )
+    lines = [line for text in _texts(pids, "smaps_rollup") for line in text.splitlines()]
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
 def load(pid: int, sent: Body, connections: int, seconds: float) -> Figures:
