@@ -39,13 +39,7 @@ def train() -> argparse.ArgumentParser:
         choices=("efficientnet-lite0", "efficientnet-lite2"),
         help="pre-trained network of the recipe transfer (default: efficientnet-lite0)",
     )
-    add(
-        "--output",
-        type=_writable,
-        default=Path("out"),
-        metavar="DIR",
-        help="the models folder to publish to (default: out)",
-    )
+    _add_output(parser)
     add("--name", help="the model's name (default: the name of the data)")
     add("--run", type=_writable, metavar="DIR", help="folder for checkpoints and logs (default: runs/<name>-<recipe>)")
     add("--resume", action="store_true", help="continue the run in that folder; start it if there is none")
@@ -196,13 +190,7 @@ def quantize() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("bundle", type=Path, help="a folder models/<name>/<version> with a float32 model")
     add("--data", required=True, metavar="WHERE", help="the labelled images that the bundle was trained on")
-    add(
-        "--output",
-        type=_writable,
-        default=Path("out"),
-        metavar="DIR",
-        help="the models folder to publish to (default: out)",
-    )
+    _add_output(parser)
     _add_unknown(parser)
     return parser
 
@@ -223,13 +211,7 @@ def interpolate() -> argparse.ArgumentParser:
     add("base", type=Path, metavar="BASE", help="a folder models/<name>/<version>: what was fine-tuned")
     add("tuned", type=Path, metavar="TUNED", help="what became of it, by kernelscope train --from BASE")
     add("--data", required=True, metavar="WHERE", help="the labelled images that both were trained on")
-    add(
-        "--output",
-        type=_writable,
-        default=Path("out"),
-        metavar="DIR",
-        help="the models folder to publish to (default: out)",
-    )
+    _add_output(parser)
     add(
         "--quality",
         type=_quality,
@@ -301,6 +283,16 @@ def _add_size(parser: argparse.ArgumentParser) -> None:
         choices=RESIZE_MODES,
         default="crop",
         help="how an image of another shape is brought to that size (default: crop)",
+    )
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output",
+        type=_writable,
+        default=Path("out"),
+        metavar="DIR",
+        help="the models folder to publish to (default: out)",
     )
 
 
