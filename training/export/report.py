@@ -343,6 +343,16 @@ def _original(original: Original | None) -> list[tuple[str, str, tuple[Original,
     ]
 
 
+def _commands(training: Training) -> list[tuple[str, str, tuple[Training, tuple[str, ...]]]]:
+    """The commands before the last one, which stands at the end of the page."""
+    rows: list[tuple[str, str, tuple[Training, tuple[str, ...]]]] = []
+    if training.interpolated_by or training.quantised_by:
+        rows.append(("trained by", "{command}", (training, ("command",))))
+    if training.interpolated_by and training.quantised_by:
+        rows.append(("interpolated by", "{interpolated_by}", (training, ("interpolated_by",))))
+    return rows
+
+
 def _facts(data: Data, training: Training, cost: Cost) -> list[tuple[str, str]]:
     """Rows of titles and facts: provenance and cost. What the card does not have is left out."""
     versions = ", ".join(f"{name} {version}" for name, version in training.versions.items())
@@ -366,7 +376,7 @@ def _facts(data: Data, training: Training, cost: Cost) -> list[tuple[str, str]]:
             (training, ("interpolated_share",)),
         ),
         ("training", "{epochs} epochs, {seconds:,.0f} s, {precision}", (training, ("epochs", "seconds", "precision"))),
-        ("trained by", "{command}", (training, ("command", "interpolated_by", "quantised_by"))),
+        *_commands(training),
         ("trained on", "{hardware}", (training, ("hardware",))),
         ("commit", "{commit}", (training, ("commit",))),
         ("parameters", "{parameters:,}", (cost, ("parameters",))),

@@ -66,7 +66,7 @@ def test_a_folder_of_a_bucket(tmp_path: Path, storage: dict[str, str]) -> None:
 
 
 def test_it_is_killed_and_goes_on(tmp_path: Path, storage: dict[str, str]) -> None:
-    slow_bundle(tmp_path / "models", "colours", seconds=0.1)
+    slow_bundle(tmp_path / "models", "colours", seconds=0.4)
     words = ("s3://photos/pets/", "--output", str(tmp_path / "results"), "--models", str(tmp_path / "models"))
     process = start(storage, *words)
     eventually(lambda: list((tmp_path / "results" / ".job").glob("parts/*.parquet")))
