@@ -227,7 +227,7 @@ class FastCall:
     message_event: Final = asyncio.Event()
     """Set by uvicorn where a client leaves; nobody waits for it."""
     __slots__ = (
-        "_connection", "_decoding", "_fast", "_is_counted", "_run", "body", "context", "disconnected", "headers",
+        "_connection", "_decoding", "_fast", "_run", "body", "context", "disconnected", "headers",
         "keep_alive", "match", "path", "response_complete", "response_started", "waiting_for_100_continue",
     )  # fmt: skip
 
@@ -240,7 +240,6 @@ class FastCall:
         self.disconnected = self.response_started = self.response_complete = self.waiting_for_100_continue = False
         self._decoding: asyncio.Task[None] | None = None
         self._run: _Run | None = None
-        self._is_counted = False
 
     def begin(self, loaded: LoadedModel, asked: Asked) -> None:
         """Queue the images, after the decoding of an image that takes a while. Raises `ImageError`, `Overloaded`."""
@@ -253,7 +252,6 @@ class FastCall:
             self._decoding = asyncio.get_running_loop().create_task(self._decode(loaded, asked))
         else:
             self._queue(loaded, asked, images)
-        self._is_counted = True
         self._fast.recorder.metrics.requests.in_flight += 1
 
     def cancel(self) -> None:
@@ -287,7 +285,7 @@ class FastCall:
     def _end(self, status: int, route: str | None) -> None:
         """Record it, and let go of what it has held: its connection may stay, and it with that."""
         self.response_started = self.response_complete = True
-        if self._is_counted:
+        if self._decoding or self._run:
             self._fast.recorder.metrics.requests.in_flight -= 1
         self._decoding, self._run, self.body, self.headers = None, None, b"", []
         self._fast.recorder.record(

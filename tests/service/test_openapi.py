@@ -23,7 +23,7 @@ from tests.support.server import Server
 THERE = {"name": "colours", "version": "1"}
 ADMIN = {"Authorization": "Bearer secret"}
 CONFIG: dict[str, Any] = {
-    "generation": {"deterministic": True, "database": "none", "max-examples": 10},
+    "generation": {"deterministic": True, "database": "none", "max-examples": 20},
     "checks": {
         # 503 is what follows a timeout of next to nothing; it must be documented as any other status
         "not_a_server_error": {"expected-statuses": ["2xx", "3xx", "4xx", "503"]},

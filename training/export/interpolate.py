@@ -84,9 +84,7 @@ def mixed(base: onnx.ModelProto, tuned: onnx.ModelProto, share: float) -> onnx.M
                 continue
             done.add(after)
             weights = numpy_helper.to_array(ours[after])
-            if (
-                weights.ndim and weights.dtype == np.float32
-            ):  # a scalar is a constant of the network, or its temperature
+            if weights.ndim and weights.dtype == np.float32:  # a scalar is the network's own, or its temperature
                 first = numpy_helper.to_array(theirs[before])
                 if first.shape != weights.shape:
                     raise UsageError(

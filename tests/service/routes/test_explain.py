@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from contract import bundle
-from tests.support.models import COLOURS, colour_bundle, float32_bundle, slow_bundle
+from tests.support.models import COLOURS, colour_bundle, float32_bundle, greedy_bundle, slow_bundle
 from tests.support.server import ROOT, SHIPPED, Server
 from tests.support.waiting import eventually
 
@@ -29,7 +29,7 @@ PNG = {"Accept": "image/png"}
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped int8 model with the float32 one beside it, the same without, one of colours, and a slow one."""
+    """The shipped int8 model with its float32 form, the same without, one of colours, a slow and a non-linear one."""
     root = tmp_path_factory.mktemp("models")
     for name in ("cifar10", "alone"):
         shutil.copytree(SHIPPED, root / name / "2")
@@ -37,6 +37,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     float32_bundle(SHIPPED, root / "exact" / "1")
     colour_bundle(root)
     slow_bundle(root, seconds=0.2)
+    greedy_bundle(root, "bent", gigabytes=0.001)
     return root
 
 
@@ -259,8 +260,8 @@ def test_kernels_are_a_sheet_or_numbers(server: Server) -> None:
         ),
         (
             "/explain",
-            {"model": "slow", "method": "contributions"},
-            (409, "cannot_explain", "use occlusion"),
+            {"model": "bent", "method": "contributions"},
+            (409, "cannot_explain", "use occlusion, integrated_gradients, gradient_activation"),
         ),
         ("/activations", {}, (422, "invalid_parameter", "layer")),
         ("/activations", {"layer": "conv99"}, (404, "unknown_layer", "choose from mul1, conv1")),
