@@ -4,20 +4,23 @@
 #   OUT=out benchmarks/gpu.sh INPUT fast             `fast` with three seeds, and a profile of it: within 4 minutes
 #   OUT=out benchmarks/gpu.sh INPUT best             `best` once: within 6 minutes
 #   OUT=out benchmarks/gpu.sh INPUT seed speed       the 64 epochs of `seed`; resident and streamed images at 224 pixels
+#   OUT=out benchmarks/gpu.sh INPUT robust           `robust` once: within 6 minutes
 #   OUT=out benchmarks/gpu.sh INPUT transfer         `transfer` on INPUT/scenes.zip
 #
 # INPUT is what `python -m benchmarks.gpu pack` made: the parts of the images, wheels, and the project, which is taken
-# from there if this script does not stand in a checkout. Figures, log, profile and weights come to $OUT: at most 8 files
-# of 16 MiB, 64 MiB together. docs/gpu.md says how the weights are exported.
+# from there if this script does not stand in a checkout. The images may be joined already, as INPUT/cifar10.npz.
+# Figures, log, profile and weights come to $OUT: at most 8 files of 16 MiB, 64 MiB together. docs/gpu.md says how the
+# weights are exported.
 #
 # PYTHON            the interpreter (python3)
 # GPU_ARGUMENTS     for each training, such as '--tiny --epochs 1 --executor resident' to try the script on a CPU
 # GPU_MORE          for `speed`
+# JAX_COMPILATION_CACHE_DIR     where compiled steps are kept (nowhere): each command then pays for compiling
 set -euo pipefail
 : "${OUT:?set it to a folder for what comes back}"
 input=$(realpath "${1:?usage: OUT=out benchmarks/gpu.sh INPUT fast|best|seed|speed|transfer ...}")
 shift
-(($#)) || { echo "say what to run: fast, best, seed, speed, transfer" >&2; exit 2; }
+(($#)) || { echo "say what to run: fast, best, seed, speed, robust, transfer" >&2; exit 2; }
 python=${PYTHON:-python3}
 mkdir -p "$OUT"
 OUT=$(realpath "$OUT")
@@ -36,10 +39,10 @@ for wheel in "$input"/wheels/*.whl; do # a wheel is an archive: no pip and no vi
     if [[ -e $wheel ]]; then "$python" -m zipfile -e "$wheel" "$work/site"; fi
 done
 export PYTHONPATH=$work/site:$project PYTHONDONTWRITEBYTECODE=1 KERAS_BACKEND=jax KERAS_HOME=$work
-export KERNELSCOPE_CACHE=$work/cache JAX_COMPILATION_CACHE_DIR=$work/compiled
+export KERNELSCOPE_CACHE=$work/cache JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$work/compiled}
 cd "$work"
 
-declare -A most=([fast]=235 [best]=355 [seed]=150 [speed]=150 [transfer]=120) # seconds, the unpacking included
+declare -A most=([fast]=235 [best]=355 [seed]=150 [speed]=150 [robust]=355 [transfer]=120) # seconds, the unpacking included
 allowed=0 failed=0
 for what in "$@"; do
     [[ ${most[$what]:-} ]] || { echo "there is no $what: choose of ${!most[*]}" >&2; exit 2; }
@@ -68,18 +71,20 @@ train() { # SECONDS RECIPE SEED DATA
 }
 
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || say "there is no nvidia-smi"
-if ls "$input"/*.npz.*.xz >/dev/null 2>&1; then
-    limited 120 "$python" -m benchmarks.gpu unpack "$input" --data "$work/cifar10.npz"
+images=$input/cifar10.npz
+if [[ ! -e $images ]] && ls "$input"/*.npz.*.xz >/dev/null 2>&1; then
+    images=$work/cifar10.npz
+    limited 120 "$python" -m benchmarks.gpu unpack "$input" --data "$images"
     say "the images are unpacked"
 fi
 for what in "$@"; do
     case $what in
     fast)
-        for seed in 0 1 2; do train 100 fast "$seed" "$work/cifar10.npz"; done
-        benchmark 60 profile fast --data "$work/cifar10.npz" "${arguments[@]}"
+        for seed in 0 1 2; do train 100 fast "$seed" "$images"; done
+        benchmark 60 profile fast --data "$images" "${arguments[@]}"
         ;;
-    best) train 340 best 0 "$work/cifar10.npz" ;;
-    seed) train 120 seed 0 "$work/cifar10.npz" ;;
+    best | robust) train 340 "$what" 0 "$images" ;;
+    seed) train 120 seed 0 "$images" ;;
     speed) benchmark 150 speed "${more[@]}" ;;
     transfer) train 120 transfer 0 "$input/scenes.zip" ;;
     esac
