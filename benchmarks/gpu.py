@@ -28,6 +28,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +50,8 @@ MOST_FILES, MOST_BYTES, MOST_TOGETHER = 8, 16 * 2**20, 64 * 2**20
 """What may come back from the machine."""
 _XZ: Final = [{"id": lzma.FILTER_DELTA, "dist": 3}, {"id": lzma.FILTER_LZMA2, "preset": 6}]
 FIGURES: Final = "figures.jsonl"
+COMPILING: Final = 5e8
+"""Nanoseconds: a GPU that pauses for longer waits for a compiler."""
 
 
 # --- what the machine is given
@@ -181,7 +184,8 @@ def profile(chosen: argparse.Namespace) -> None:
 def device_busy(path: Path) -> dict[str, Any]:
     """Return, of a profile, the share of the time in which a kernel runs on the first GPU.
 
-    The time is that from the first kernel of the training to the last, evaluation between the epochs included.
+    The time is that from the first kernel to the last, evaluation between the epochs included. `device_busy` is the
+    share after the last pause in which something was compiled; `device_busy_with_compiling` is that of the whole.
     """
     from jax.profiler import ProfileData
 
@@ -195,11 +199,16 @@ def device_busy(path: Path) -> dict[str, Any]:
     )
     if not spans:
         return {"device_busy": None, "why": "the profile has no kernels of a GPU"}
-    busy, end = 0.0, spans[0][0]
-    for begin, finish in spans:
-        busy += max(0.0, finish - max(begin, end))
-        end = max(end, finish)
-    return {"device_busy": round(busy / (end - spans[0][0]), 4), "kernels": len(spans)}
+    merged = [spans[0]]
+    for begin, end in spans[1:]:
+        if begin <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        else:
+            merged.append((begin, end))
+    pauses = [i + 1 for i, (before, after) in enumerate(pairwise(merged)) if after[0] - before[1] > COMPILING]
+    compiled = merged[pauses[-1] if pauses else 0 :]
+    whole, busy = (sum(end - begin for begin, end in some) / (some[-1][1] - some[0][0]) for some in (merged, compiled))
+    return {"device_busy": round(busy, 4), "device_busy_with_compiling": round(whole, 4), "kernels": len(spans)}
 
 
 def speed(chosen: argparse.Namespace) -> None:
@@ -245,6 +254,8 @@ def speed(chosen: argparse.Namespace) -> None:
 
 def summary(chosen: argparse.Namespace) -> None:
     """Print what was measured, and check that what comes back is small enough."""
+    if not (chosen.out / FIGURES).exists():
+        sys.exit("nothing was measured: what stopped it is said above")
     figures = [json.loads(line) for line in (chosen.out / FIGURES).read_text().splitlines()]
     for what in dict.fromkeys(row["what"] for row in figures if "accuracy" in row):
         rows = [row for row in figures if row["what"] == what]

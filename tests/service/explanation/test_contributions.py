@@ -30,9 +30,9 @@ def test_they_explain_the_difference_of_two_classes(shipped: Subject, cat: Pixel
     logits, _ = shipped.served.answers(cat)
     found = head.contributions(cat, Question(3, 5))
     assert found.sum + found.bias == pytest.approx(logits[0, 3] - logits[0, 5], abs=1e-4)
-    assert found.layer == "relu7"
+    assert found.layer == "relu10"
     assert found.pooling == "max"
-    assert found.values.shape == found.maps.shape == (3, 3, 224)
+    assert found.values.shape == found.maps.shape == (4, 4, 160)
     assert found.by_channel.sum() == pytest.approx(found.sum, abs=1e-5)
     assert found.heat_map().values.sum() == pytest.approx(found.sum, abs=1e-5)
 

@@ -93,7 +93,7 @@ def test_the_strongest_channels_come_first_and_can_be_switched_off(server: Serve
     values = [abs(one["value"]) for one in part["channels"]]
     assert len(values) == 8
     assert values == sorted(values, reverse=True)
-    assert part["others"]["count"] == 224 - 8
+    assert part["others"]["count"] == 160 - 8
     assert part["without"]["channels"] == [3, 17]
     assert sum(part["without"]["probabilities"]) == pytest.approx(1, abs=1e-4)
     for one in part["channels"]:
@@ -122,7 +122,7 @@ def test_integrated_gradients_show_their_delta(server: Server) -> None:
 def test_gradient_activation_takes_a_layer(server: Server) -> None:
     found = explain(server, method="gradient_activation", layer="relu4", model="exact")
     assert found["gradient_activation"]["layer"] == "relu4"
-    assert np.shape(found["map"]["values"]) == (15, 15)
+    assert np.shape(found["map"]["values"]) == (16, 16)
     assert found["map"]["step"] == [2, 2]
 
 
@@ -248,7 +248,7 @@ def test_kernels_are_a_sheet_or_numbers(server: Server) -> None:
         ("/explain", {"method": "occlusion", "patch": 40}, (422, "invalid_parameter", "32 by 32 pixels")),
         ("/explain", {"method": "occlusion", "fill": "pink"}, (422, "invalid_parameter", "choose from blur, grey")),
         ("/explain", {"without": "3,x"}, (422, "invalid_parameter", "give whole numbers")),
-        ("/explain", {"without": "999"}, (404, "unknown_channel", "its channels are 0 to 223")),
+        ("/explain", {"without": "999"}, (404, "unknown_channel", "its channels are 0 to 159")),
         ("/explain", {"method": "gradient_activation", "layer": "x"}, (404, "unknown_layer", "choose from mul1")),
         ("/explain", {"method": "gradient_activation", "layer": "softmax1"}, (409, "cannot_explain", "no gradient")),
         ("/explain", {"model": "nobody"}, (404, "unknown_model", "models here")),
