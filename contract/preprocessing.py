@@ -60,6 +60,10 @@ _DEPTHS: Final = (10, 12, 14, 16, 24, 32)
 _DECLARED_MAXIMUM: Final = (281, 341)
 """TIFF 6.0: MaxSampleValue and SMaxSampleValue."""
 
+# Pillow warns of large images, whose size is checked here, and of odd metadata, which are ignored. This is said once:
+# `warnings.catch_warnings` is not for threads, of which one would undo what another has set
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # images are decoded beside each other; libavif would start a thread a core
 
 
@@ -88,21 +92,19 @@ def open_header(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read an image's header alone, the first half of `decode`; its `size` tells what decoding costs."""
     if not data:
         raise EmptyImage(f"the image is empty (0 bytes): {formats.READS}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of large images; the size is checked below
-        try:
-            image = Image.open(io.BytesIO(data), formats=formats.FORMATS)
-        except UnidentifiedImageError:
-            kind = formats.identify(data[: formats.HEAD])
-            if kind in formats.FORMATS:
-                raise UndecodableImage("the image's header is damaged, or gives it no pixels") from None
-            if kind:
-                raise UnsupportedImage(formats.advice(kind)) from None
-            raise UnsupportedImage(f"this is not an image of a known type: {formats.READS}") from None
-        except Image.DecompressionBombError:
-            raise ImageTooLarge(f"the image has more than {max_pixels:,} pixels: send a smaller one") from None
-        except Exception as error:  # Pillow's parsers raise whatever broken headers make them raise
-            raise UndecodableImage(f"the image's header cannot be read ({_one_line(error)})") from None
+    try:
+        image = Image.open(io.BytesIO(data), formats=formats.FORMATS)
+    except UnidentifiedImageError:
+        kind = formats.identify(data[: formats.HEAD])
+        if kind in formats.FORMATS:
+            raise UndecodableImage("the image's header is damaged, or gives it no pixels") from None
+        if kind:
+            raise UnsupportedImage(formats.advice(kind)) from None
+        raise UnsupportedImage(f"this is not an image of a known type: {formats.READS}") from None
+    except Image.DecompressionBombError:
+        raise ImageTooLarge(f"the image has more than {max_pixels:,} pixels: send a smaller one") from None
+    except Exception as error:  # Pillow's parsers raise whatever broken headers make them raise
+        raise UndecodableImage(f"the image's header cannot be read ({_one_line(error)})") from None
     width, height = image.size
     if width < 1 or height < 1:
         raise UndecodableImage(f"the image claims to be {width}x{height} pixels: it has nothing to show")
@@ -115,8 +117,7 @@ def open_header(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 def pixels_of(image: Image.Image, *, at_least: tuple[int, int] | None = None) -> Image.Image:
     """Decode an image from `open_header`, which is used up, to RGB and make it upright, the second half of `decode`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of odd EXIF data, which are ignored
+    with np.errstate(all="ignore"):  # values that no image should have: not a number, infinite
         try:
             if getattr(image, "is_animated", False) and image.format != "MPO":  # MPO: a phone's JPEG with a preview
                 raise UndecodableImage("the image is animated or has several pages: send one frame of it")

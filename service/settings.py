@@ -22,7 +22,9 @@ _WORKER_MEMORY: Final = 60 * 2**20
 _SUPERVISOR_MEMORY: Final = 84 * 2**20
 """Bytes that the supervisor has, those that it shares with the processes included."""
 _IMAGE_MEMORY: Final = 304 * 2**20
-"""Bytes for bodies and decoding with which 12 megapixels fit, whatever their format; and a process' share at most."""
+"""Bytes for bodies and decoding with which 12 megapixels fit, whatever their format."""
+_IMAGE_MEMORY_OF_A_WORKER: Final = 128 * 2**20
+"""A process' part of them where there are several: with what explains beside it, it then grows by less than 250 MB."""
 
 
 class Settings(BaseSettings):
@@ -159,7 +161,7 @@ def settled(settings: Settings) -> Settings:
     threads = settings.threads or max(1, cores() // workers)
     lone_threads = settings.lone_threads or settings.threads or cores()
     left = limit - _SUPERVISOR_MEMORY - workers * _WORKER_MEMORY
-    image_memory = settings.image_memory or max(_IMAGE_MEMORY, min(workers * _IMAGE_MEMORY, left))
+    image_memory = settings.image_memory or max(_IMAGE_MEMORY, min(workers * _IMAGE_MEMORY_OF_A_WORKER, left))
     chosen = {"workers": workers, "threads": threads, "lone_threads": lone_threads, "image_memory": image_memory}
     return settings.model_copy(update=chosen)
 

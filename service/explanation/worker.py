@@ -7,6 +7,7 @@ ends, and a model that is too large takes nothing but it down. It runs at the lo
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pickle
 import resource
@@ -15,6 +16,7 @@ import socket
 import struct
 import sys
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -60,6 +62,7 @@ def main(arguments: list[str]) -> None:
         subjects: Subjects = OrderedDict()
         while (task := receive(stream)) is not None:
             send(stream, _answer(task, subjects))
+            _give_back()
 
 
 def _step_back() -> None:
@@ -67,6 +70,12 @@ def _step_back() -> None:
     os.nice(_NICE)
     if sys.platform == "linux":
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def _give_back() -> None:
+    """Return memory that nothing uses any more: the C library keeps 23 MB of what loading the shipped model takes."""
+    with suppress(AttributeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def receive(stream: Stream) -> Task | None:

@@ -3,7 +3,9 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import warnings
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -279,3 +281,25 @@ def test_damage_anywhere_is_an_image_error() -> None:
                 broken[place] = rng.integers(0, 256)
             with contextlib.suppress(ImageError):
                 assert preprocessing.read(bytes(broken), 8, 8).shape == (8, 8, 3)
+
+
+def test_decoding_leaves_the_filters_of_warnings_to_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`warnings.catch_warnings` replaces them for the whole process, and another thread may put them back too early."""
+    filters, seen = warnings.filters, list[bool]()
+
+    def watched(name: str) -> Callable[..., object]:
+        original = getattr(Image, name)
+
+        def call(*arguments: object, **options: object) -> object:
+            seen.append(warnings.filters is filters)
+            return original(*arguments, **options)
+
+        return call
+
+    for name in ("open", "new"):
+        monkeypatch.setattr(Image, name, watched(name))
+    made = encoded(Image.fromarray(np.full((8, 8, 4), 7, np.uint8), "RGBA"))
+    seen.clear()
+    preprocessing.read(made, 8, 8)
+    assert len(seen) >= 2
+    assert all(seen)
