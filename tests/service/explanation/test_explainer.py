@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return slow_bundle(tmp_path_factory.mktemp("models"), seconds=0.5).folder
+    return slow_bundle(tmp_path_factory.mktemp("models"), seconds=10).folder
 
 
 @asynccontextmanager
@@ -113,7 +113,7 @@ def test_a_long_task_that_nobody_waits_for_is_ended_with_its_process(slow: Path,
         async with running() as explainer:
             await explainer.answer(layers(folder))
             (before,) = children() - others
-            task = Task("explain", slow, "slow", 1, image=np.zeros((1, 8, 8, 3), np.uint8), options=SLOW)
+            task = Task("explain", slow, "slow", 1, image=np.full((1, 8, 8, 3), 255, np.uint8), options=SLOW)
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(explainer.answer(task), 1)
             await asyncio.wait_for(explainer.answer(layers(folder)), 30)
