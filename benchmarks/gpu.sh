@@ -18,7 +18,7 @@
 # JAX_COMPILATION_CACHE_DIR     where compiled steps are kept (nowhere): each command then pays for compiling
 set -euo pipefail
 : "${OUT:?set it to a folder for what comes back}"
-input=$(realpath "${1:?usage: OUT=out benchmarks/gpu.sh INPUT fast|best|seed|speed|transfer ...}")
+input=$(realpath "${1:?usage: OUT=out benchmarks/gpu.sh INPUT fast|best|seed|speed|robust|transfer ...}")
 shift
 (($#)) || { echo "say what to run: fast, best, seed, speed, robust, transfer" >&2; exit 2; }
 python=${PYTHON:-python3}
