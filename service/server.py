@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import select
 import signal
 import socket
 import sys
@@ -80,9 +81,11 @@ class KernelscopeServer(uvicorn.Server):
         super().__init__(config)
         self._limits = limits or ConnectionLimits()
         self._state, self._socket, self._link, self._lifeline = state, listening, link, lifeline
+        self._waiting = select.poll()
+        self._waiting.register(listening, select.POLLIN)
         self._hesitates_since: float | None = None
         self._little_patience_until = 0.0
-        self._arriving = set[asyncio.Task[None]]()  # connections on their way to their protocol
+        self._arriving = dict[asyncio.Task[None], asyncio.Protocol]()  # connections on their way to their protocol
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Load the models, then take connections. Raises what `WorkerGroup.start` raises."""
@@ -163,10 +166,15 @@ class KernelscopeServer(uvicorn.Server):
         for _ in range(_MOST_ACCEPTS if has_room else 1):
             if self._rather_hesitates():
                 loop.remove_reader(self._socket)
-                loop.call_later(_ACCEPT_DELAY, self._listen, loop)
+                loop.call_later(_ACCEPT_DELAY, self._look_again, loop)
                 return
             if not self._take(loop):
                 return
+
+    def _look_again(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._socket.fileno() >= 0 and not self._waiting.poll(0):
+            self._hesitates_since = None  # another has taken what waited: the next one is waited for anew
+        self._listen(loop)
 
     def _rather_hesitates(self) -> bool:
         """Whether the next connection is better left to another process."""
@@ -183,7 +191,8 @@ class KernelscopeServer(uvicorn.Server):
         return False
 
     def _count(self) -> int:
-        return len(self.server_state.connections) + len(self._arriving)
+        made = self.server_state.connections
+        return len(made) + sum(protocol not in made for protocol in self._arriving.values())
 
     def _take(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Accept one connection; returns whether there was one."""
@@ -197,13 +206,16 @@ class KernelscopeServer(uvicorn.Server):
             loop.remove_reader(self._socket)
             loop.call_later(_ACCEPT_PAUSE, self._listen, loop)
             return False
-        task = loop.create_task(self._connect(loop, connection))
-        self._arriving.add(task)
-        task.add_done_callback(self._arriving.discard)
+        protocol = self._protocol()
+        task = loop.create_task(self._connect(loop, protocol, connection))
+        self._arriving[task] = protocol
+        task.add_done_callback(self._arriving.pop)
         return True
 
-    async def _connect(self, loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
-        await loop.connect_accepted_socket(self._protocol, connection)
+    async def _connect(
+        self, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol, connection: socket.socket
+    ) -> None:
+        await loop.connect_accepted_socket(lambda: protocol, connection)
 
     def _protocol(self) -> asyncio.Protocol:
         make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class

@@ -194,7 +194,7 @@ def test_a_burst_of_connections_is_shared_evenly(group: Server) -> None:
             return counts if sum(counts) == 64 else []
 
         counts = eventually(taken)
-    assert max(counts) - min(counts) <= 8
+    assert max(counts) - min(counts) <= 4
 
 
 def test_connections_are_shared_evenly(group: Server) -> None:
