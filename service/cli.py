@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import glob
 import json
 import signal
@@ -25,6 +26,7 @@ _FEW: Final = 64
 def serve(arguments: list[str]) -> int:
     """Serve a folder of models; returns the exit code."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something that can look for new versions
+    gc.disable()  # what is imported stays: walking it would take a tenth of the start
 
     from service import settings
 
@@ -50,13 +52,13 @@ then:
         )
     chosen = settings.settled(settings.load(**vars(parser.parse_args(arguments))))
     if settings.may_fork():
-        from service import supervisor
+        from service.supervisor import serve as serve_settings
+    else:
+        from service.server import serve as serve_settings
 
-        return supervisor.serve(chosen)
-
-    from service import server
-
-    return server.serve(chosen)
+    gc.freeze()  # a collector that walks what forked processes share would write to it, and so copy it
+    gc.enable()
+    return serve_settings(chosen)
 
 
 def predict(arguments: list[str]) -> int:

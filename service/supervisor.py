@@ -9,7 +9,6 @@ ends it, what it was loading is not loaded again, and the others never try it.
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import os
 import pickle
@@ -53,8 +52,6 @@ def serve(settings: Settings) -> int:
     """
     log_setup.configure(settings.log_format, threaded=False)
     environment.log_warnings(os.environ, Settings.model_fields)
-    gc.collect()
-    gc.freeze()  # a collector that walks what is shared would write to it, and so copy it
     with sockets.listen(settings.host, settings.port) as listening:
         try:
             return _Supervisor(settings, listening).run()

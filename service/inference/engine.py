@@ -48,7 +48,7 @@ def providers(names: str) -> list[str]:
     return list(dict.fromkeys(chosen))
 
 
-_MEASURE_SECONDS: Final = 0.02
+_MEASURE_SECONDS: Final = 0.01
 _SPIN_MICROSECONDS: Final = 20
 """Between two parts of a run on several threads: to fall asleep and to be woken would take longer."""
 _LARGEST_TWICE: Final = 32 * 2**20
