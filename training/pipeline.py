@@ -178,28 +178,32 @@ class _Exported:
 def _export(recipe: Recipe, trained: trainer.Trained, dataset: Dataset) -> _Exported:
     network, classes = recipe.network, len(dataset.labels)
     reference = to_onnx.in_form(network, trained.model, classes, for_export=False)
-    temperature, held_out = _calibrate(trained, reference, dataset)
+    temperature, held_out = _calibrate(recipe, trained, reference, dataset)
     proto = to_onnx.convert(to_onnx.in_form(network, trained.model, classes, for_export=True), temperature)
     return _Exported(proto, reference, temperature, held_out)
 
 
 def _calibrate(
-    trained: trainer.Trained, reference: keras.Model, dataset: Dataset
+    recipe: Recipe, trained: trainer.Trained, reference: keras.Model, dataset: Dataset
 ) -> tuple[float, ood.Confidence | None]:
     """Return the temperature, and the confidence that the rejection threshold is fitted on.
+
+    The temperature is fitted to what the best epoch was chosen by: the validation images as they are and, if the recipe
+    wants that, as JPEG.
 
     A network that is as it started has the answers of the cross-validation that it started with, which are many. For
     one that was trained, only the validation images are left. A few of them are enough for the temperature, but not for
     the threshold: then that is fitted on the calibrated answers of the cross-validation.
     """
-    start, validation = trained.start, dataset.validation
+    start = trained.start
     if start is not None:
         temperature = calibrate.temperature(start.logits, start.targets)
         held_out = ood.Confidence.of(start.logits, start.targets, temperature)
         if not trained.best["step"]:
             return temperature, held_out
-    temperature = calibrate.temperature(trainer.predict(reference, validation.images), validation.targets)
-    is_few = start is not None and len(validation) < _FEW
+    judges = dataset.validation.with_jpeg(recipe.validation_quality)
+    temperature = calibrate.temperature(trainer.predict(reference, judges.images), judges.targets)
+    is_few = start is not None and len(dataset.validation) < _FEW
     return temperature, held_out if is_few else None
 
 

@@ -54,7 +54,7 @@ class Recipe:
         precision: what layers compute in on a CPU; None: what is fastest on the machine.
         makes_int8: whether a training also publishes the int8 form, if it is worth it.
         validation_quality: JPEG quality at which validation images are evaluated once more; the best epoch is then
-            chosen by the mean of both accuracies. 0: as they are only.
+            chosen by the mean of both accuracies, and the temperature fitted to both. 0: as they are only.
     """
 
     name: str

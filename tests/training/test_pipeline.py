@@ -15,6 +15,8 @@ from contract.errors import KernelscopeError
 from tests.support.images import class_folder
 from tests.support.recipes import TINY
 from training import pipeline
+from training.data import dataset as datasets
+from training.evaluation import calibrate, evaluate
 from training.export import model_file, quantize, to_onnx
 from training.loop import checkpoint, trainer
 
@@ -73,6 +75,35 @@ def test_a_model_that_cannot_be_published_is_not_lost(tmp_path: Path, monkeypatc
     assert output.getvalue().count("epoch ") == epochs  # nothing was trained again
     assert repository.models(tmp_path / "models") == {"colours": [1]}
     assert (tmp_path / "run" / checkpoint.PUBLISHED).read_text().strip() == str(bundle.folder)
+
+
+def test_the_temperature_is_fitted_to_what_the_epoch_was_chosen_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The validation images as they are and as JPEG, of a quality that makes colours mud."""
+    monkeypatch.setenv("KERNELSCOPE_CACHE", str(tmp_path / "cache"))
+    source = str(class_folder(tmp_path / "colours"))
+    options = pipeline.PipelineOptions(
+        recipe=dataclasses.replace(TINY, validation_quality=1),
+        source=source,
+        output=tmp_path / "models",
+        run=tmp_path / "run",
+        name="colours",
+        size=None,
+        resize_mode="crop",
+        validation_fraction=0.1,
+        training=trainer.Options(epochs=2),
+        resume=False,
+        command="kernelscope train",
+    )
+    bundle = pipeline.run(options, Console(file=io.StringIO()))
+    validation = datasets.load_for(bundle.card, source).validation
+    fitted = [
+        calibrate.temperature(evaluate.predict_logits(bundle, split.images), split.targets)
+        for split in (validation, validation.with_jpeg(1))
+    ]
+    assert bundle.card.temperature == pytest.approx(fitted[1], rel=1e-3)
+    assert fitted[0] != pytest.approx(fitted[1], rel=1e-2)
 
 
 def test_photographs_get_a_pre_trained_network_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

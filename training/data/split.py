@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contract import preprocessing
+from training.data.jpeg import compress
 from training.data.problems import Problem
 
 
@@ -76,6 +77,10 @@ class Split:
         if any(split.is_on_disk for split in splits):
             return Split(cast("preprocessing.Pixels", Rows(arrays, np.arange(len(targets)))), targets, names)
         return Split(np.concatenate(arrays), targets, names)
+
+    def with_jpeg(self, quality: int) -> Split:
+        """Return its images and then the same as JPEG of that quality, 1 to 100; the split itself for 0."""
+        return self.joined(Split(compress(self.images[:], [quality] * len(self)), self.targets)) if quality else self
 
     @property
     def is_on_disk(self) -> bool:

@@ -24,7 +24,7 @@ from contract.errors import KernelscopeError, UsageError
 from contract.network import half_precision
 from training.data import dataset as datasets
 from training.data.split import Split
-from training.evaluation import calibrate, corruptions, evaluate, ood
+from training.evaluation import calibrate, evaluate, ood
 from training.export import model_file
 from training.export.publish import publish
 from training.loop.progress import counting
@@ -97,16 +97,13 @@ def mixed(base: onnx.ModelProto, tuned: onnx.ModelProto, share: float) -> onnx.M
 
 def curve(base: onnx.ModelProto, tuned: onnx.ModelProto, card: Card, validation: Split, quality: int) -> list[Point]:
     """Return the accuracy of each mixture on validation images, and on these as JPEG unless `quality` is 0."""
-    kinds = [validation]
-    if quality:
-        compressed = corruptions.jpeg(validation.images, np.random.default_rng(0), quality=quality)
-        kinds.append(Split(compressed, validation.targets))
+    judges = validation.with_jpeg(quality)
     points = []
     with tempfile.TemporaryDirectory() as folder:
         for share in SHARES:
             draft = model_file.save_draft(mixed(base, tuned, share), card, Path(folder))
-            answers = [evaluate.predict_logits(draft, kind.images).argmax(1) for kind in kinds]
-            accuracies = [float((found == validation.targets).mean()) for found in answers]
+            right = evaluate.predict_logits(draft, judges.images).argmax(1) == judges.targets
+            accuracies = right.reshape(-1, len(validation)).mean(1).tolist()
             points.append(Point(share, accuracies[0], accuracies[1] if quality else None))
     return points
 
@@ -162,9 +159,10 @@ def run(
         raise NoBetterMixture(f"nothing between the two models is better than {better}: nothing was published")
     other = ood.read_folder(ood_folder, dataset.size, card.resize_mode) if ood_folder else None
     proto = mixed(first, second, best.share)
+    judges = dataset.validation.with_jpeg(quality)
     with tempfile.TemporaryDirectory() as folder:
-        logits = evaluate.predict_logits(model_file.save_draft(proto, card, Path(folder)), dataset.validation.images)
-    temperature = calibrate.temperature(logits, dataset.validation.targets)
+        logits = evaluate.predict_logits(model_file.save_draft(proto, card, Path(folder)), judges.images)
+    temperature = calibrate.temperature(logits, judges.targets)
     model_file.set_temperature(proto, temperature)
     card = dataclasses.replace(
         card,

@@ -20,7 +20,7 @@ from tests.support.images import class_folder
 from tests.support.models import COLOURS, colour_bundle
 from training.data import dataset as datasets
 from training.evaluation import evaluate
-from training.evaluation.calibrate import softmax
+from training.evaluation.calibrate import softmax, temperature
 from training.export import interpolate, model_file
 
 
@@ -69,6 +69,9 @@ def test_the_best_mixture_is_published(base: Bundle, tuned: Bundle, data: Path, 
     logits = evaluate.predict_logits(loaded, images)
     _, probabilities = evaluate.predict(loaded, images)
     assert np.allclose(probabilities, softmax(logits, made.card.temperature), atol=1e-5)
+    judges = datasets.load_for(made.card, str(data)).validation.with_jpeg(interpolate.QUALITY)
+    fitted = temperature(evaluate.predict_logits(loaded, judges.images), judges.targets)
+    assert made.card.temperature == pytest.approx(fitted, rel=1e-3)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
