@@ -18,14 +18,13 @@ import time
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from contract.bundle import INPUT, PROBABILITIES, Bundle, read
 from contract.session import open_session
 from training import provenance
 from training.data import dataset as datasets
 from training.evaluation import evaluate
-from training.evaluation.calibrate import softmax
+from training.evaluation.calibrate import Floats, softmax
 from training.export import model_file, quantize
 from training.export.quantize import Form
 
@@ -33,7 +32,7 @@ IMAGES = 3000
 TURNS = 15
 
 
-def divergence(exact: npt.NDArray[np.float32], other: npt.NDArray[np.float32], temperature: float) -> float:
+def divergence(exact: Floats, other: Floats, temperature: float) -> float:
     """The mean over images, in nats, of logits (N, classes)."""
     p, q = (np.maximum(softmax(logits, temperature), 1e-12) for logits in (exact, other))
     return float((p * np.log(p / q)).sum(1).mean())
@@ -74,7 +73,7 @@ def main() -> int:
             place = Path(folder, str(number))
             place.mkdir()
             bundles.append(model_file.save_draft(quantize.convert(exact, train, form), exact.card, place))
-        logits = [evaluate.predict_logits(bundle, images) for bundle in bundles]
+        logits = [evaluate.unsmoothed_logits(bundle, images) for bundle in bundles]
         single, batch = milliseconds(bundles, 1, 1, 40), milliseconds(bundles, 64, 0, 3)
     print(f"{provenance.hardware()}; {len(images):,} images\n")
     print("| | divergence | same answer | one image, one thread | 64 images, all cores |\n|---|---|---|---|---|")

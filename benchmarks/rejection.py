@@ -40,7 +40,7 @@ def main() -> int:
             [preprocessing.read(files.contents(path), card.height, card.width, card.resize_mode) for path in paths]
         )
         known, ood = (
-            softmax(evaluate.predict_logits(bundle, images), card.temperature) for images in (test.images, other)
+            softmax(evaluate.unsmoothed_logits(bundle, images), card.temperature) for images in (test.images, other)
         )
         is_right = known.argmax(1) == test.targets
         unsure = known.max(1) < card.unsure_below

@@ -193,7 +193,7 @@ class Accuracy:
         interval: 95 % Wilson score interval of `accuracy`.
         cross_entropy: mean, in nats.
         calibration_error: expected calibration error over 15 bins.
-        uncalibrated_error: the same at temperature 1.
+        uncalibrated_error: the same of the softmax of the logits as they are.
         per_class: recall by label.
         confusion: images by class (rows) and prediction (columns); empty beyond a hundred classes.
         above_chance: whether the model is better than guessing among its classes, by the lower end of a 95 % interval
@@ -289,6 +289,8 @@ class Card:
         height, width: size of the input in pixels.
         resize_mode: how an image of another shape is brought to this size.
         temperature: what the logits are divided by, inside the graph, before the softmax (Guo et al. 2017).
+        label_smoothing: what training spread of each target over all classes, and the graph takes back before that;
+            None where it takes none.
         unsure_below: rejection threshold: an answer whose probability is lower is called unsure. 0 rejects nothing.
         data: the labelled images.
         training: how the model was made.
@@ -303,6 +305,7 @@ class Card:
     width: Side
     resize_mode: ResizeMode = "crop"
     temperature: Temperature = 1.0
+    label_smoothing: Share | None = None
     unsure_below: Share = 0.0
     data: Data = Data()
     training: Training = Training()

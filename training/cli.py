@@ -130,7 +130,7 @@ def evaluate(arguments: list[str]) -> int:
     console.print(
         f"[bold]{score.accuracy:.2%}[/] of {score.images:,} images of the {name} split classified correctly "
         f"(95 % interval {low:.2%} to {high:.2%})\n"
-        f"calibration error {score.calibration_error:.2%} ({score.uncalibrated_error:.2%} without the temperature), "
+        f"calibration error {score.calibration_error:.2%} ({score.uncalibrated_error:.2%} uncalibrated), "
         f"cross-entropy {score.cross_entropy:.4f}",
         highlight=False,
         soft_wrap=True,

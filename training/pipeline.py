@@ -117,14 +117,15 @@ def _publish(
     console: Console,
 ) -> Bundle:
     """Export a trained network and publish it as a float32 bundle."""
-    exported = _export(recipe, trained, dataset)
+    exported = _export(recipe, trained, options, dataset)
     card = Card(
         name=options.name,
         labels=dataset.labels,
         height=dataset.size[0],
         width=dataset.size[1],
         resize_mode=options.resize_mode,
-        temperature=exported.temperature,
+        temperature=exported.calibration.temperature,
+        label_smoothing=exported.calibration.label_smoothing,
         data=dataset.describe(),
         training=_describe_training(options, recipe, trained, dataset.labels),
         cost=_describe_cost(exported.reference),
@@ -137,7 +138,7 @@ def _publish(
             options.output,
             console,
             reference=exported.reference,
-            held_out=exported.held_out,
+            held_out=exported.calibration.held_out,
             other=other,
             history=trained.history,
         )
@@ -159,34 +160,50 @@ def _recipe(options: PipelineOptions, dataset: Dataset) -> tuple[Recipe, str]:
 
 
 @dataclass(frozen=True)
+class _Calibration:
+    """How logits become probabilities.
+
+    Attributes:
+        label_smoothing: what is taken back from them first; None for nothing.
+        temperature: what they are divided by then.
+        held_out: how confident the network is on images that it was not trained on; None: on the validation images
+            alone.
+    """
+
+    label_smoothing: float | None
+    temperature: float
+    held_out: ood.Confidence | None
+
+
+@dataclass(frozen=True)
 class _Exported:
     """A trained network on its way into a bundle.
 
     Attributes:
         proto: the exported model.
         reference: the network in float32, which the model must agree with.
-        temperature: what the logits of both are divided by.
-        held_out: how confident it is on images that it was not trained on; None: on the validation images alone.
+        calibration: of both.
     """
 
     proto: onnx.ModelProto
     reference: keras.Model
-    temperature: float
-    held_out: ood.Confidence | None
+    calibration: _Calibration
 
 
-def _export(recipe: Recipe, trained: trainer.Trained, dataset: Dataset) -> _Exported:
+def _export(recipe: Recipe, trained: trainer.Trained, options: PipelineOptions, dataset: Dataset) -> _Exported:
     network, classes = recipe.network, len(dataset.labels)
     reference = to_onnx.in_form(network, trained.model, classes, for_export=False)
-    temperature, held_out = _calibrate(recipe, trained, reference, dataset)
-    proto = to_onnx.convert(to_onnx.in_form(network, trained.model, classes, for_export=True), temperature)
-    return _Exported(proto, reference, temperature, held_out)
+    # a teacher's targets are not smoothed
+    smoothing = None if options.training.teacher else recipe.label_smoothing or None
+    fitted = _calibrate(recipe, smoothing, trained, reference, dataset)
+    exported = to_onnx.in_form(network, trained.model, classes, for_export=True)
+    return _Exported(to_onnx.convert(exported, fitted.temperature, fitted.label_smoothing), reference, fitted)
 
 
 def _calibrate(
-    recipe: Recipe, trained: trainer.Trained, reference: keras.Model, dataset: Dataset
-) -> tuple[float, ood.Confidence | None]:
-    """Return the temperature, and the confidence that the rejection threshold is fitted on.
+    recipe: Recipe, smoothing: float | None, trained: trainer.Trained, reference: keras.Model, dataset: Dataset
+) -> _Calibration:
+    """Fit the temperature, and choose the answers that the rejection threshold is fitted on.
 
     The temperature is fitted to what the best epoch was chosen by: the validation images as they are and, if the recipe
     wants that, as JPEG.
@@ -200,11 +217,11 @@ def _calibrate(
         temperature = calibrate.temperature(start.logits, start.targets)
         held_out = ood.Confidence.of(start.logits, start.targets, temperature)
         if not trained.best["step"]:
-            return temperature, held_out
+            return _Calibration(None, temperature, held_out)
     judges = dataset.validation.with_jpeg(recipe.validation_quality)
-    temperature = calibrate.temperature(trainer.predict(reference, judges.images), judges.targets)
+    logits = calibrate.unsmoothed(trainer.predict(reference, judges.images), smoothing)
     is_few = start is not None and len(dataset.validation) < _FEW
-    return temperature, held_out if is_few else None
+    return _Calibration(smoothing, calibrate.temperature(logits, judges.targets), held_out if is_few else None)
 
 
 def _describe_training(

@@ -10,7 +10,7 @@ from contract.network.graph import Graph, Node
 ACTIVATIONS: Final = frozenset(
     {
         "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Clip", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish",
-        "Softplus", "Softsign", "Gelu", "Mish", "Swish", "ThresholdedRelu",
+        "Softplus", "Softsign", "Gelu", "Mish", "Swish", "ThresholdedRelu", "Log",
     }
 )  # fmt: skip
 _STEPS: Final = frozenset({"Sigmoid", "Tanh", "HardSigmoid", "Softplus", "Erf", "Clip", "Mul", "Div", "Add", "Sub"})

@@ -38,7 +38,7 @@ def recipe_bundle(name: str, root: Path) -> bundle.Bundle:
             variable.assign(rng.uniform(0.5, 1.5, variable.shape))
         elif variable.path.endswith("kernel") and "whitening" not in variable.path:
             variable.assign(variable.numpy() + rng.normal(0, 0.02, variable.shape))
-    proto = to_onnx.convert(to_onnx.in_form(network, model, len(LABELS), for_export=True), 1.0)
+    proto = to_onnx.convert(to_onnx.in_form(network, model, len(LABELS), for_export=True))
     folder = root / name / "1"
     folder.mkdir(parents=True)
     return model_file.write(proto, Card(name=name, labels=LABELS, height=SIZE[0], width=SIZE[1]), folder)

@@ -49,4 +49,4 @@ def planted_bundle(root: Path) -> bundle.Bundle:
     folder = root / "planted" / "1"
     folder.mkdir(parents=True)
     card = Card(name="planted", labels=LABELS, height=SIDE, width=SIDE)
-    return model_file.write(to_onnx.convert(model, 1.0), card, folder)
+    return model_file.write(to_onnx.convert(model), card, folder)

@@ -99,11 +99,12 @@ def test_the_temperature_is_fitted_to_what_the_epoch_was_chosen_by(
     bundle = pipeline.run(options, Console(file=io.StringIO()))
     validation = datasets.load_for(bundle.card, source).validation
     fitted = [
-        calibrate.temperature(evaluate.predict_logits(bundle, split.images), split.targets)
+        calibrate.temperature(evaluate.unsmoothed_logits(bundle, split.images), split.targets)
         for split in (validation, validation.with_jpeg(1))
     ]
     assert bundle.card.temperature == pytest.approx(fitted[1], rel=1e-3)
     assert fitted[0] != pytest.approx(fitted[1], rel=1e-2)
+    assert bundle.card.label_smoothing == TINY.label_smoothing > 0
 
 
 def test_photographs_get_a_pre_trained_network_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

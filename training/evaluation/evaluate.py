@@ -18,7 +18,7 @@ from contract.errors import BundleError, DataError
 from contract.preprocessing import Pixels
 from contract.session import open_session
 from training.data.split import Split
-from training.evaluation.calibrate import Floats, cross_entropy, expected_calibration_error, softmax
+from training.evaluation.calibrate import Floats, cross_entropy, expected_calibration_error, softmax, unsmoothed
 
 _BATCH = 250
 _BATCH_PIXELS = 2**20
@@ -46,7 +46,7 @@ class Evaluation:
         interval: 95 % Wilson score interval of the accuracy.
         cross_entropy: mean, in nats.
         calibration_error: expected calibration error over 15 bins, in [0, 1].
-        uncalibrated_error: the same at temperature 1.
+        uncalibrated_error: the same of the softmax of the logits as they are.
         per_class: recall of each class, by its label.
         confusion: int64 (classes, classes), rows being true classes and columns predictions.
         targets: int64 (N,), the class of each image.
@@ -127,6 +127,11 @@ def predict_logits(bundle: Bundle, images: Pixels) -> npt.NDArray[np.float32]:
     return predict(bundle, images)[0]
 
 
+def unsmoothed_logits(bundle: Bundle, images: Pixels) -> Floats:
+    """Return what the temperature divides: the logits without the label smoothing of the training; see `predict`."""
+    return unsmoothed(predict_logits(bundle, images), bundle.card.label_smoothing)
+
+
 def evaluate(
     bundle: Bundle,
     split: Split,
@@ -143,8 +148,8 @@ def evaluate(
 
     Raises:
         DataError: there are no images, or they have another size.
-        BundleError: the model does not load, its logits are not finite, or it divides by another temperature than its
-            card says.
+        BundleError: the model does not load, its logits are not finite, or its probabilities are not those of the
+            temperature and label smoothing that its card says.
     """
     card = bundle.card
     if not len(split):
@@ -152,9 +157,13 @@ def evaluate(
     if split.images.shape[1:3] != (card.height, card.width):
         raise DataError(f"the images are {split.images.shape[1:3]}, the model takes {(card.height, card.width)}")
     logits, served = predict(bundle, split.images, progress)
-    probabilities = softmax(logits, card.temperature)
+    scores = unsmoothed(logits, card.label_smoothing)
+    probabilities = softmax(scores, card.temperature)
     if not np.allclose(served, probabilities, atol=1e-3):
-        raise BundleError(f"{bundle.model} does not divide by the temperature {card.temperature} that its card says")
+        smoothing = f" and the label smoothing {card.label_smoothing}" if card.label_smoothing else ""
+        raise BundleError(
+            f"{bundle.model} does not divide by the temperature {card.temperature}{smoothing} that its card says"
+        )
     confusion = np.zeros((len(card.labels),) * 2, np.int64)
     np.add.at(confusion, (split.targets, logits.argmax(1)), 1)
     correct, of_class = int(np.trace(confusion)), confusion.sum(1)
@@ -166,7 +175,7 @@ def evaluate(
         balanced_accuracy=statistics.mean(recalls.values()),
         macro_f1=macro_f1(confusion),
         interval=wilson(correct, len(split)),
-        cross_entropy=cross_entropy(logits, split.targets, card.temperature),
+        cross_entropy=cross_entropy(scores, split.targets, card.temperature),
         calibration_error=expected_calibration_error(probabilities, split.targets),
         uncalibrated_error=expected_calibration_error(softmax(logits), split.targets),
         per_class=recalls,

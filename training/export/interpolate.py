@@ -161,9 +161,9 @@ def run(
     proto = mixed(first, second, best.share)
     judges = dataset.validation.with_jpeg(quality)
     with tempfile.TemporaryDirectory() as folder:
-        logits = evaluate.predict_logits(model_file.save_draft(proto, card, Path(folder)), judges.images)
+        logits = evaluate.unsmoothed_logits(model_file.save_draft(proto, card, Path(folder)), judges.images)
     temperature = calibrate.temperature(logits, judges.targets)
-    model_file.set_temperature(proto, temperature)
+    model_file.set_calibration(proto, temperature, card.label_smoothing)
     card = dataclasses.replace(
         card,
         name=tuned.folder.absolute().parent.name,

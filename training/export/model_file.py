@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnx
 
 from contract.bundle import CARD, LOGITS, MODEL, PROBABILITIES, Bundle
 from contract.card import Card
+from training.evaluation.calibrate import LEAST_SHARE
 
 BATCH: Final = "batch"
 """The name of the batch dimension of every input and output."""
@@ -59,33 +60,58 @@ def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
     ]
 
 
-def softmax(temperature: float, prefix: str) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+def calibration(
+    temperature: float, prefix: str, *, share: float = 0.0
+) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
     """Return the nodes from `logits` to `probabilities`, and their constants.
 
     Args:
         temperature: what the logits are divided by.
         prefix: of the names.
+        share: the label smoothing's share of each class, which is taken back first; see `calibrate.unsmoothed`.
     """
-    name = f"{prefix}/softmax"
-    if temperature == 1:
-        return [onnx.helper.make_node("Softmax", [LOGITS], [PROBABILITIES], name=name, axis=-1)], []
-    constant = onnx.numpy_helper.from_array(np.array(temperature, np.float32), f"{prefix}/temperature")
-    divided = f"{prefix}/divided"
-    return [
-        onnx.helper.make_node("Div", [LOGITS, constant.name], [divided], name=divided),
-        onnx.helper.make_node("Softmax", [divided], [PROBABILITIES], name=name, axis=-1),
-    ], [constant]
+    nodes: list[onnx.NodeProto] = []
+    constants: list[onnx.TensorProto] = []
+    last = LOGITS
+
+    def add(operator: str, name: str, constant: float | None = None, **attributes: Any) -> None:
+        nonlocal last
+        inputs, output = [last], f"{prefix}/{name}"
+        if constant is not None:
+            constants.append(onnx.numpy_helper.from_array(np.array(constant, np.float32), f"{output}/constant"))
+            inputs.append(constants[-1].name)
+        nodes.append(onnx.helper.make_node(operator, inputs, [output], name=output, **attributes))
+        last = output
+
+    if share:
+        add("Softmax", "smoothed", axis=-1)
+        add("Sub", "unsmoothed", share)
+        add("Clip", "least", LEAST_SHARE * share)
+        add("Log", "logarithm")
+    if temperature != 1:
+        add("Div", "divided", temperature)
+    add("Softmax", "softmax", axis=-1)
+    nodes[-1].output[0] = PROBABILITIES
+    return nodes, constants
 
 
-def set_temperature(proto: onnx.ModelProto, temperature: float) -> None:
-    """Divide the logits by another temperature before the softmax; the graph is changed in place."""
+def set_calibration(proto: onnx.ModelProto, temperature: float, label_smoothing: float | None = None) -> None:
+    """Let the graph give probabilities of another calibration; it is changed in place.
+
+    Args:
+        proto: a bundle's graph.
+        temperature: what the logits are divided by.
+        label_smoothing: what the network was trained with and is taken back, if anything; see `calibrate.unsmoothed`.
+    """
+    (logits,) = [output for output in proto.graph.output if output.name == LOGITS]
+    share = label_smoothing / logits.type.tensor_type.shape.dim[-1].dim_value if label_smoothing else 0.0
     graph, behind, network = proto.graph, {LOGITS}, []
     for node in graph.node:
         if behind.isdisjoint(node.input):
             network.append(node)
         else:
             behind.update(node.output)
-    tail, constants = softmax(temperature, "calibrated")
+    tail, constants = calibration(temperature, "calibrated", share=share)
     used = {name for node in network for name in node.input}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.node[:], graph.initializer[:]

@@ -56,7 +56,7 @@ def curves(history: Sequence[Row]) -> bytes:
 
 
 def reliability(before: list[Bin], after: list[Bin]) -> bytes:
-    """Draw accuracy over confidence, before and after temperature scaling; on the diagonal they are equal."""
+    """Draw accuracy over confidence, before and after calibration; on the diagonal they are equal."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure((7, 3.4), layout="constrained")
         for axes, bins, title in zip(figure.subplots(1, 2), (before, after), ("before", "after"), strict=True):
@@ -69,7 +69,7 @@ def reliability(before: list[Bin], after: list[Bin]) -> bytes:
             axes.plot([0, 1], [0, 1], color=_ORANGE, linewidth=1)
             axes.plot([row.confidence for row in filled], [row.accuracy for row in filled], ".", color="black")
             axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")
-            axes.set_title(f"{title} temperature scaling")
+            axes.set_title(f"{title} calibration")
         return _png(figure)
 
 

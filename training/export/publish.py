@@ -68,10 +68,10 @@ def publish(
         parity = None if reference is None else to_onnx.check_parity(draft, reference, dataset.validation.images)
         validation = dataset.validation
         if held_out is None:
-            logits = evaluate.predict_logits(draft, validation.images)
+            logits = evaluate.unsmoothed_logits(draft, validation.images)
             held_out = ood.Confidence.of(logits, validation.targets, card.temperature)
         rejection = ood.fit_threshold(
-            lambda images: evaluate.predict_logits(draft, images),
+            lambda images: evaluate.unsmoothed_logits(draft, images),
             card.temperature,
             held_out,
             validation.images,

@@ -74,7 +74,7 @@ def html(card: Card, score: Evaluation, drawn: list[str]) -> str:
     cost = card.cost
     tiles = (
         (f"{score.accuracy:.2%}", f"accuracy on {score.images:,} {score.split} images ({low:.2%} to {high:.2%})"),
-        (f"{score.calibration_error:.2%}", f"calibration error, {score.uncalibrated_error:.2%} without temperature"),
+        (f"{score.calibration_error:.2%}", f"calibration error, {score.uncalibrated_error:.2%} uncalibrated"),
         (f"{cost.latency_ms} ms", f"an image on one thread, {cost.dtype}"),
         (
             f"{(cost.bytes or 0) / 1e6:.1f} MB",
@@ -254,11 +254,12 @@ def _score(card: Card) -> list[str]:
     if accuracy.accuracy is None:
         return ["It was not scored on labelled images: `kernelscope evaluate` does that."]
     low, high = accuracy.interval or (0.0, 1.0)
+    smoothing = f"the label smoothing of {card.label_smoothing:g} was taken back and " if card.label_smoothing else ""
     return [
         f"**{accuracy.accuracy:.2%}** of the {accuracy.images:,} images of the {accuracy.split} split are "
         f"classified correctly (95 % interval {low:.2%} to {high:.2%}). The expected calibration error over 15 bins is "
-        f"{accuracy.calibration_error:.2%} ({accuracy.uncalibrated_error:.2%} without the temperature "
-        f"{card.temperature})."
+        f"{accuracy.calibration_error:.2%} ({accuracy.uncalibrated_error:.2%} before {smoothing}the logits were "
+        f"divided by the temperature of {card.temperature:g})."
     ]
 
 

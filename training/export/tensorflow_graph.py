@@ -18,12 +18,11 @@ OPSET: Final = 17
 """tf2onnx can write 18 too, but then it leaves a transposition behind each max-pooling."""
 
 
-def convert(model: keras.Model, temperature: float) -> onnx.ModelProto:
+def convert(model: keras.Model) -> onnx.ModelProto:
     """Convert a network, where Keras runs on TensorFlow.
 
     Args:
         model: (N, height, width, 3) -> logits (N, classes).
-        temperature: what the logits are divided by before the softmax.
 
     Returns:
         uint8 images in, probabilities and logits out.
@@ -37,19 +36,19 @@ def convert(model: keras.Model, temperature: float) -> onnx.ModelProto:
     @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]  # tensorflow is untyped
     def graph(images: Any) -> dict[str, Any]:
         raw = model(tf.cast(images, tf.float32), training=False)
-        return {PROBABILITIES: tf.nn.softmax(raw / temperature), LOGITS: raw}
+        return {PROBABILITIES: tf.nn.softmax(raw), LOGITS: raw}
 
     proto: onnx.ModelProto
     proto, _ = tf2onnx.convert.from_function(graph, input_signature=signature, opset=OPSET)
     return proto
 
 
-def main(network: str, temperature: str, converted: str) -> None:
+def main(network: str, converted: str) -> None:
     """Convert a network that Keras saved, on whatever backend."""
     from training import backbones  # noqa: F401  # what Keras has to know to load it
     from training.networks import architectures  # noqa: F401
 
-    proto = convert(keras.saving.load_model(network, compile=False), float(temperature))
+    proto = convert(keras.saving.load_model(network, compile=False))
     Path(converted).write_bytes(proto.SerializeToString())
 
 

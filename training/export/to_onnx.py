@@ -24,7 +24,7 @@ from contract.errors import KernelscopeError
 from contract.preprocessing import Pixels
 from contract.session import open_session
 from training import provenance
-from training.evaluation.calibrate import softmax
+from training.evaluation.calibrate import softmax, unsmoothed
 from training.export import model_file, tensorflow_graph
 from training.export.fold import fold
 from training.loop.trainer import predict
@@ -74,12 +74,13 @@ def in_form(network: architectures.Network, trained: keras.Model, classes: int, 
         return architectures.copy_weights(trained, network.build(size, classes, for_export=for_export))
 
 
-def convert(model: keras.Model, temperature: float) -> onnx.ModelProto:
+def convert(model: keras.Model, temperature: float = 1.0, label_smoothing: float | None = None) -> onnx.ModelProto:
     """Convert a network to the graph of a bundle: uint8 images in, calibrated probabilities and raw logits out.
 
     Args:
         model: the network in the form for export.
         temperature: what the logits are divided by before the softmax.
+        label_smoothing: what is taken back before that, if anything; see `calibrate.unsmoothed`.
 
     Raises:
         ExportError: a batch normalisation did not fold into a convolution, the graph transposes more than once, or the
@@ -87,16 +88,17 @@ def convert(model: keras.Model, temperature: float) -> onnx.ModelProto:
     """
     with tempfile.TemporaryDirectory(prefix="kernelscope-") as folder:
         if keras.backend.backend() == "tensorflow":
-            proto = tensorflow_graph.convert(model, temperature)
+            proto = tensorflow_graph.convert(model)
         else:
-            proto = _convert_elsewhere(model, temperature, Path(folder))
+            proto = _convert_elsewhere(model, Path(folder))
     fold(proto)
     model_file.tidy(proto)
+    model_file.set_calibration(proto, temperature, label_smoothing)
     check_graph(proto)
     return proto
 
 
-def _convert_elsewhere(model: keras.Model, temperature: float, folder: Path) -> onnx.ModelProto:
+def _convert_elsewhere(model: keras.Model, folder: Path) -> onnx.ModelProto:
     """Convert in a process of its own, in which Keras runs on TensorFlow."""
     network, converted = folder / "network.keras", folder / MODEL
     model.save(network)
@@ -109,7 +111,7 @@ def _convert_elsewhere(model: keras.Model, temperature: float, folder: Path) -> 
         "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
     }
     # -P: a folder of the user's that is called training must not be taken for this package
-    words = [sys.executable, "-P", "-m", tensorflow_graph.__name__, str(network), str(temperature), str(converted)]
+    words = [sys.executable, "-P", "-m", tensorflow_graph.__name__, str(network), str(converted)]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
@@ -144,12 +146,12 @@ def check_parity(bundle: Bundle, model: keras.Model, images: Pixels) -> float:
     Raises:
         ExportError: the difference is not below `PARITY`.
     """
-    session = open_session(bundle)
+    session, card = open_session(bundle), bundle.card
     worst = 0.0
     for size in PARITY_BATCHES:
         batch = images[np.arange(size) % len(images)]
         (probabilities,) = session.run([PROBABILITIES], {INPUT: batch})
-        expected = softmax(predict(model, batch), bundle.card.temperature)
+        expected = softmax(unsmoothed(predict(model, batch), card.label_smoothing), card.temperature)
         worst = max(worst, float(np.abs(probabilities - expected).max()))
     if not worst < PARITY:
         raise ExportError(f"onnxruntime and Keras differ by {worst:.1e} in probability; at most {PARITY} is allowed")

@@ -97,7 +97,7 @@ def import_(arguments: list[str]) -> int:
     if accuracy.accuracy is not None:
         console.print(
             f"[green]{accuracy.accuracy:.2%}[/] of {accuracy.images:,} images classified correctly; calibration error "
-            f"{accuracy.calibration_error:.2%} ({accuracy.uncalibrated_error:.2%} without the temperature)",
+            f"{accuracy.calibration_error:.2%} ({accuracy.uncalibrated_error:.2%} uncalibrated)",
             highlight=False,
             soft_wrap=True,
         )

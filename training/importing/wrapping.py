@@ -76,7 +76,7 @@ def build(plan: Plan, batching: Batching, temperature: float = 1.0) -> onnx.Mode
     if batching == "one by one":
         network, constant = _loop(plan, network)
         constants += constant
-    tail, last = model_file.softmax(temperature, PREFIX)
+    tail, last = model_file.calibration(temperature, PREFIX)
     constants += last
     size = [plan.preparation.height, plan.preparation.width, 3]
     made = helper.make_graph(

@@ -19,7 +19,7 @@ const DOES = {
   activation: "Bends each value by itself; without that, all layers would be no more than one.",
   normalisation: "Shifts and scales each channel by numbers that training left.",
   sum: "Adds what two ways through the network made.",
-  scaling: "Multiplies by numbers.",
+  scaling: "Multiplies by numbers that training left, or adds them.",
   concatenation: "Lays maps side by side.",
   reshape: "Puts the same values into another form.",
   softmax: "Turns scores into probabilities that sum to one.",

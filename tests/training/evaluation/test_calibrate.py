@@ -21,6 +21,26 @@ def test_temperature_undoes_a_factor(factor: float) -> None:
     assert calibrate.temperature(logits, targets) == pytest.approx(factor, rel=0.03)
 
 
+def test_label_smoothing_is_taken_back() -> None:
+    """A network that has learnt its smoothed targets perfectly says what it would have said without smoothing."""
+    rng = np.random.default_rng(0)
+    probabilities = calibrate.softmax(rng.normal(0, 1, (50, 4)))
+    learnt = np.log(0.8 * probabilities + 0.2 / 4) + rng.normal(0, 3, (50, 1))  # logits may be shifted
+    taken_back = calibrate.softmax(calibrate.unsmoothed(learnt, 0.2))
+    assert np.abs(taken_back - probabilities).max() < 0.01
+    far = probabilities.min(1) * 0.8 > calibrate.LEAST_SHARE * 0.2 / 4
+    assert far.any()
+    assert np.abs(taken_back - probabilities)[far].max() < 1e-9
+    assert calibrate.unsmoothed(learnt, None) is learnt
+
+
+def test_no_probability_is_zero_without_label_smoothing() -> None:
+    logits = np.array([[9.0, 0.0, 0.0, -20.0]])
+    taken_back = calibrate.softmax(calibrate.unsmoothed(logits, 0.2))
+    assert 0 < taken_back[0, 3] < 0.01
+    assert np.isfinite(calibrate.cross_entropy(calibrate.unsmoothed(logits, 0.2), np.array([3])))
+
+
 def test_calibration_error_falls_with_the_temperature() -> None:
     logits, targets = overconfident(3.0)
     before = calibrate.expected_calibration_error(calibrate.softmax(logits), targets)

@@ -100,7 +100,7 @@ def test_what_a_user_gets_wrong_is_one_line(
     other = class_folder(tmp_path / "other", each=40, size=(8, 8), seed=1)
     assert "was trained on" in said(base, tuned, other)
     deeper = onnx.load(base.model)
-    model_file.set_temperature(deeper, 2.0)
+    model_file.set_calibration(deeper, 2.0)
     base.model.write_bytes(deeper.SerializeToString())
     assert "different networks" in said(base, tuned, data)
 

@@ -179,7 +179,7 @@ def test_no_two_neighbouring_products_overflow_sixteen_bits(tmp_path: Path) -> N
     model = Pretrained().build((32, 32), 3)
     backbones.find("efficientnet-lite0").load(model)
     card = Card(name="lite", labels=("a", "b", "c"), height=32, width=32)
-    float32 = model_file.save_draft(to_onnx.convert(model, 1.0), card, tmp_path)
+    float32 = model_file.save_draft(to_onnx.convert(model), card, tmp_path)
     images = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
     proto = quantize.convert(float32, images, quantize.DEPTHWISE_FORMS[0])
     weights = {

@@ -40,7 +40,7 @@ def exported(network: Network, images: Pixels, folder: Path) -> Bundle:
     for _ in range(20):
         model(images.astype(np.float32), training=True)
     folder.mkdir()
-    proto = to_onnx.convert(to_onnx.in_form(network, model, 3, for_export=True), 1.0)
+    proto = to_onnx.convert(to_onnx.in_form(network, model, 3, for_export=True))
     card = Card(name="x", labels=("a", "b", "c"), height=16, width=16, cost=Cost(dtype="float32"))
     return model_file.save_draft(proto, card, folder)
 
