@@ -112,7 +112,7 @@ class LoadedModel:
         """The model's name: its folder's, as in the repository."""
         return self.bundle.folder.parent.name
 
-    @property
+    @cached_property
     def version(self) -> int:
         """The version's number."""
         return self.bundle.version
