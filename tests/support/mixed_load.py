@@ -82,6 +82,7 @@ class Mixture:
         self._rng = random.Random(seed)  # noqa: S311 -- the same seed makes the same requests
         self._photographs = {colour: _photograph(colour) for colour in COLOURS}
         self._images = {colour: image(colour) for colour in COLOURS}
+        self._bomb = bombs.tiny_webp(9000)
         good = (self._raw, self._raw, self._raw, self._small, self._form, self._batch, self._v1, self._v2, self._look)
         self._kinds = (*good, self._bad) if bad else good
 
@@ -141,7 +142,7 @@ class Mixture:
             return Request("POST", "/predict", b'{"image": [' + b"1," * 5000, _JSON, _is_refused)
         if kind == 2:
             return Request("POST", "/v2/models/nothing/infer", b"{}", _JSON, _is_refused)
-        return Request("POST", "/predict", bombs.tiny_webp(9000), {}, _is_refused)
+        return Request("POST", "/predict", self._bomb, {}, _is_refused)
 
 
 def _says(colour: str) -> Callable[[int, bytes], bool]:
@@ -175,10 +176,11 @@ def send(
     """
     seen, lock, interrupted = Seen(), threading.Lock(), threading.Event()
     host, port = url.removeprefix("http://").split(":")
+    # before the clock starts: to make the images takes seconds
+    mixtures = [Mixture(clients * period + number, bad=bad) for number in range(clients)]
     began = time.monotonic()
 
-    def work(number: int) -> None:
-        mixture = Mixture(clients * period + number, bad=bad)
+    def work(number: int, mixture: Mixture) -> None:
         connection = http.client.HTTPConnection(host, int(port), timeout=60)
         for turn in itertools.count():
             due = (turn + number / clients) * clients / rate if rate else time.monotonic() - began
@@ -195,7 +197,7 @@ def send(
                     (seen.wrong if status else seen.lost).append(fault)
         connection.close()
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(clients)]
+    threads = [threading.Thread(target=work, args=arguments) for arguments in enumerate(mixtures)]
     try:
         for thread in threads:
             thread.start()

@@ -27,7 +27,7 @@ from tests.support.images import class_folder
 from tests.support.server import Server, command
 from tests.support.waiting import eventually
 from training import recipes
-from training.evaluation import evaluate
+from training.evaluation import calibrate, evaluate
 from training.loop import checkpoint, trainer
 
 
@@ -199,8 +199,10 @@ def test_the_bundle_answers(bundle: Bundle) -> None:
     probabilities, logits = session.run([PROBABILITIES, LOGITS], {INPUT: red})
     assert probabilities.shape == logits.shape == (5, 3)
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
-    scaled = np.exp(logits / bundle.card.temperature)
-    np.testing.assert_allclose(probabilities, scaled / scaled.sum(1, keepdims=True), rtol=1e-4)
+    assert bundle.card.label_smoothing
+    unsmoothed = calibrate.unsmoothed(logits, bundle.card.label_smoothing)
+    expected = calibrate.softmax(unsmoothed, bundle.card.temperature)
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-3)
 
 
 def test_what_its_channels_respond_to_is_served(bundle: Bundle, serve: Callable[..., Server]) -> None:

@@ -105,6 +105,8 @@ def test_the_temperature_is_fitted_to_what_the_epoch_was_chosen_by(
     assert bundle.card.temperature == pytest.approx(fitted[1], rel=1e-3)
     assert fitted[0] != pytest.approx(fitted[1], rel=1e-2)
     assert bundle.card.label_smoothing == TINY.label_smoothing > 0
+    taught = dataclasses.replace(options, run=tmp_path / "taught", training=trainer.Options(epochs=2, teacher=bundle))
+    assert pipeline.run(taught, Console(file=io.StringIO())).card.label_smoothing is None
 
 
 def test_photographs_get_a_pre_trained_network_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
