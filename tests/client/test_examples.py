@@ -63,7 +63,7 @@ def test_it_classifies(example: Command, locked: Server) -> None:
     done = run(example(CAT, locked.url), KERNELSCOPE_API_KEY="secret")
     assert done.returncode == 0, done.stderr
     assert "cat" in done.stdout.removeprefix(str(CAT))
-    assert "0.98" in done.stdout
+    assert "0.99" in done.stdout
 
 
 def test_it_says_what_was_wrong(example: Command, locked: Server) -> None:
