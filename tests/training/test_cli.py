@@ -199,7 +199,8 @@ def test_the_bundle_answers(bundle: Bundle) -> None:
     probabilities, logits = session.run([PROBABILITIES, LOGITS], {INPUT: red})
     assert probabilities.shape == logits.shape == (5, 3)
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
-    assert bundle.card.label_smoothing
+    recipe = recipes.find(bundle.card.training.recipe or "")
+    assert bundle.card.label_smoothing == (recipe.label_smoothing or None)
     unsmoothed = calibrate.unsmoothed(logits, bundle.card.label_smoothing)
     expected = calibrate.softmax(unsmoothed, bundle.card.temperature)
     np.testing.assert_allclose(probabilities, expected, rtol=1e-3)
