@@ -19,16 +19,15 @@ from training.data import dataset as datasets
 from training.evaluation import calibrate, evaluate
 from training.export import model_file, quantize, to_onnx
 from training.loop import checkpoint, trainer
+from training.recipes import Recipe
 
 
-def test_what_the_export_needs_is_checked_before_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KERNELSCOPE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(to_onnx, "find_spec", lambda name: None)
-    options = pipeline.PipelineOptions(
-        recipe=TINY,
-        source=str(class_folder(tmp_path / "colours")),
-        output=tmp_path / "models",
-        run=tmp_path / "run",
+def options_for(folder: Path, recipe: Recipe = TINY) -> pipeline.PipelineOptions:
+    return pipeline.PipelineOptions(
+        recipe=recipe,
+        source=str(class_folder(folder / "colours")),
+        output=folder / "models",
+        run=folder / "run",
         name="colours",
         size=None,
         resize_mode="crop",
@@ -37,6 +36,12 @@ def test_what_the_export_needs_is_checked_before_the_training(tmp_path: Path, mo
         resume=False,
         command="kernelscope train",
     )
+
+
+def test_what_the_export_needs_is_checked_before_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERNELSCOPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(to_onnx, "find_spec", lambda name: None)
+    options = options_for(tmp_path)
     with pytest.raises(to_onnx.ExportError, match="tf2onnx, which the export needs, is not installed"):
         pipeline.run(options, Console(file=io.StringIO()))
     assert not (tmp_path / "run").exists()
@@ -44,19 +49,7 @@ def test_what_the_export_needs_is_checked_before_the_training(tmp_path: Path, mo
 
 def test_a_model_that_cannot_be_published_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERNELSCOPE_CACHE", str(tmp_path / "cache"))
-    options = pipeline.PipelineOptions(
-        recipe=TINY,
-        source=str(class_folder(tmp_path / "colours")),
-        output=tmp_path / "models",
-        run=tmp_path / "run",
-        name="colours",
-        size=None,
-        resize_mode="crop",
-        validation_fraction=0.1,
-        training=trainer.Options(epochs=2),
-        resume=False,
-        command="kernelscope train",
-    )
+    options = options_for(tmp_path)
     output = io.StringIO()
     console = Console(file=output)
 
@@ -82,22 +75,9 @@ def test_the_temperature_is_fitted_to_what_the_epoch_was_chosen_by(
 ) -> None:
     """The validation images as they are and as JPEG, of a quality that makes colours mud."""
     monkeypatch.setenv("KERNELSCOPE_CACHE", str(tmp_path / "cache"))
-    source = str(class_folder(tmp_path / "colours"))
-    options = pipeline.PipelineOptions(
-        recipe=dataclasses.replace(TINY, validation_quality=1),
-        source=source,
-        output=tmp_path / "models",
-        run=tmp_path / "run",
-        name="colours",
-        size=None,
-        resize_mode="crop",
-        validation_fraction=0.1,
-        training=trainer.Options(epochs=2),
-        resume=False,
-        command="kernelscope train",
-    )
+    options = options_for(tmp_path, dataclasses.replace(TINY, validation_quality=1))
     bundle = pipeline.run(options, Console(file=io.StringIO()))
-    validation = datasets.load_for(bundle.card, source).validation
+    validation = datasets.load_for(bundle.card, options.source).validation
     fitted = [
         calibrate.temperature(evaluate.unsmoothed_logits(bundle, split.images), split.targets)
         for split in (validation, validation.with_jpeg(1))
