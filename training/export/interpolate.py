@@ -185,4 +185,6 @@ def run(
 def _float32(bundle: Bundle) -> onnx.ModelProto:
     if bundle.float32 is None:
         raise UsageError(f"{bundle.folder} has no float32 form: give a float32 bundle")
-    return half_precision.expand(onnx.load(bundle.float32))
+    proto = half_precision.expand(onnx.load(bundle.float32))
+    model_file.set_calibration(proto, 1.0)  # each has its own, which may be of other nodes
+    return proto

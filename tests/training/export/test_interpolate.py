@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from tests.support.images import class_folder
 from tests.support.models import COLOURS, colour_bundle
 from training.data import dataset as datasets
 from training.evaluation import evaluate
-from training.evaluation.calibrate import softmax, temperature
+from training.evaluation.calibrate import softmax, temperature, unsmoothed
 from training.export import interpolate, model_file
 
 
@@ -74,6 +75,19 @@ def test_the_best_mixture_is_published(base: Bundle, tuned: Bundle, data: Path, 
     assert made.card.temperature == pytest.approx(fitted, rel=1e-3)
 
 
+def test_models_of_different_calibrations_are_mixed(base: Bundle, tuned: Bundle, data: Path, tmp_path: Path) -> None:
+    """As one that was published before label smoothing was taken back, and one that was trained from it since."""
+    proto = onnx.load(tuned.model)
+    model_file.set_calibration(proto, 2.0, 0.2)
+    card = dataclasses.replace(tuned.card, temperature=2.0, label_smoothing=0.2)
+    tuned = model_file.write(proto, card, tuned.folder)
+    made = interpolate.run(base, tuned, str(data), tmp_path / "models", Console(file=io.StringIO()))
+    assert made.card.label_smoothing == 0.2
+    images = datasets.load(str(data)).validation.images
+    logits, probabilities = evaluate.predict(made, images)
+    assert np.allclose(probabilities, softmax(unsmoothed(logits, 0.2), made.card.temperature), atol=1e-5)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_weights_lie_on_the_line(base: Bundle, tuned: Bundle, share: float) -> None:
     proto = interpolate.mixed(onnx.load(base.model), onnx.load(tuned.model), share)
@@ -100,7 +114,9 @@ def test_what_a_user_gets_wrong_is_one_line(
     other = class_folder(tmp_path / "other", each=40, size=(8, 8), seed=1)
     assert "was trained on" in said(base, tuned, other)
     deeper = onnx.load(base.model)
-    model_file.set_calibration(deeper, 2.0)
+    place, last = next((i, node) for i, node in enumerate(deeper.graph.node) if bundle.LOGITS in node.output)
+    last.output[0] = "before"
+    deeper.graph.node.insert(place + 1, onnx.helper.make_node("Relu", ["before"], [bundle.LOGITS]))
     base.model.write_bytes(deeper.SerializeToString())
     assert "different networks" in said(base, tuned, data)
 
