@@ -203,7 +203,7 @@ def test_the_bundle_answers(bundle: Bundle) -> None:
     assert bundle.card.label_smoothing == (recipe.label_smoothing or None)
     unsmoothed = calibrate.unsmoothed(logits, bundle.card.label_smoothing)
     expected = calibrate.softmax(unsmoothed, bundle.card.temperature)
-    np.testing.assert_allclose(probabilities, expected, rtol=1e-3)
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-4)
 
 
 def test_what_its_channels_respond_to_is_served(bundle: Bundle, serve: Callable[..., Server]) -> None:

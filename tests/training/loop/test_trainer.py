@@ -60,9 +60,10 @@ def weights(trained: trainer.Trained) -> list[np.ndarray]:
 
 
 def test_it_learns_and_logs(tmp_path: Path, dataset: Dataset) -> None:
-    trained = train(tmp_path, dataset, epochs=6)
-    # of three classes, by chance a third; from then on, how processors round decides on each of the few images
-    assert max(row["validation_accuracy"] for row in trained.history) > 0.6
+    # at TINY's own learning rate, how a processor rounds decides what it learns in six epochs
+    gentle = dataclasses.replace(TINY, optimiser=optimisers.Adam(0.01))
+    trained = train(tmp_path, dataset, gentle, epochs=6)
+    assert trained.history[-1]["validation_accuracy"] == 1
     with (tmp_path / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == [str(epoch) for epoch in range(1, 7)]
